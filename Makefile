@@ -1,0 +1,80 @@
+# `make help` says what there is. Everything works on a clean clone with Python 3.11+ and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format proto lock clean
+
+# The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Every package is checked against its hash. Some come as source only: they are built with the setuptools of
+# requirements-build.lock, so that nothing unpinned is fetched on the way.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --use-pep517
+PROTOS := $(wildcard actors/proto/*.proto transports/proto/*.proto)
+
+help: ## show this
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup: $(VENV)/.setup ## prepare .venv with everything `run` needs
+	@:
+
+run: setup ## start the relay with the default configuration
+	@exec $(BIN)/frost-relay run
+
+test: lint ## every gate: linters, types, import contracts, all tests (ARGS="-k name" narrows the tests)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.setup-dev ## ruff, mypy, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.setup-dev ## let ruff mend and format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: $(VENV)/.setup-dev ## write the protobuf code again after a change to a .proto file
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. $(PROTOS)
+
+# Pins stay as they are, as far as pyproject.toml allows, unless UPGRADE=--upgrade asks for newer ones.
+UV := $(VENV)-lock/bin/uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links $(UPGRADE)
+lock: $(UV) ## resolve the requirements*.lock files again (UPGRADE=--upgrade for newer versions)
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) - -c requirements-dev.lock -o requirements-build.lock
+	! grep -n '://' requirements*.lock
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path '*/node_modules/*' -prune -exec rm -rf {} +
+
+# Standard output belongs to the addresses that `make run` prints, so all of this speaks on standard error.
+$(VENV)/.setup: requirements.lock requirements-build.lock pyproject.toml
+	@exec >&2; \
+	if [ -z "$(PYTHON)" ]; then \
+		echo "FROST Relay needs Python 3.11 or newer; python3 is $$(python3 --version 2>&1 || true)." \
+			"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python"; exit 1; \
+	fi; \
+	if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make virtual environments: its venv module is missing." \
+			"On Debian and Ubuntu: apt-get install python3-venv"; exit 1; \
+	fi; \
+	echo "Setting up $(VENV) (the first time takes a minute)"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }; \
+	$(PIP) --require-hashes -r requirements-build.lock; \
+	$(PIP) --require-hashes -r requirements.lock; \
+	$(PIP) --no-deps --editable .; \
+	touch $@
+
+$(VENV)/.setup-dev: $(VENV)/.setup requirements-dev.lock
+	@exec >&2; echo "Installing what the tests need"; $(PIP) --require-hashes -r requirements-dev.lock; touch $@
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip --disable-pip-version-check --quiet install uv

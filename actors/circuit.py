@@ -1,0 +1,221 @@
+"""A circuit: two streams, what passes between them, and its end.
+
+A CircuitActor lives in the worker of the peer that asked for it. Its mailbox are its methods: bytes, end and reset from
+either leg, and the deadline. It owns the streams, both byte counts, the duration, the idle time and the end. Must never
+touch anything but its two streams: a fault inside one resets them and nothing else.
+
+Backpressure is end to end: a sender gets its yamux window back only for bytes that have gone out to the receiver, so a
+circuit holds at most one window (256 KiB) a direction, whatever a slow reader does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, Protocol
+
+from actors.deadlines import Deadline, Deadlines
+from transports.yamux import Buffer, Stream
+
+UNLIMITED: Final = 1 << 62
+
+
+class End(StrEnum):
+    """Why a circuit ended; the values are counter labels."""
+
+    FINISHED = "finished"
+    RESET = "reset"
+    BYTES = "byte_limit"
+    DURATION = "duration_limit"
+    IDLE = "idle"
+    DRAIN = "drain"
+    FAULT = "fault"
+
+
+class Leg:
+    """One side of a splice: the handler of its stream. `other` is the leg that its bytes leave by.
+
+    Each method is a door into code of ours, so each keeps a fault inside.
+    """
+
+    __slots__ = ("bytes", "ended", "other", "splice", "stream")
+
+    def __init__(self, stream: Stream, splice: Splice) -> None:
+        self.stream = stream
+        self.splice = splice
+        self.other = self
+        self.bytes = 0
+        self.ended = False
+
+    def data_received(self, data: Buffer) -> None:
+        """Bytes of this side's peer."""
+        try:
+            self.splice.bytes_from(self, data)
+        except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
+            self.splice.fault(error)
+
+    def eof_received(self) -> None:
+        """The peer of this side has said all."""
+        try:
+            self.splice.end_from(self)
+        except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
+            self.splice.fault(error)
+
+    def reset_received(self) -> None:
+        """The stream of this side is gone."""
+        self.splice.finish(End.RESET)
+
+    def data_sent(self, count_bytes: int) -> None:
+        """Bytes that waited for this side's peer have gone out: whoever sent them may send as many more."""
+        self.other.stream.consumed(count_bytes)
+        self.splice.settle()
+
+
+class Splice:
+    """Two streams joined: the whole of a circuit in the worker of its target, and the base of a CircuitActor."""
+
+    __slots__ = ("_on_fault", "left", "over", "right")
+
+    def __init__(self, left: Stream, right: Stream, on_fault: Callable[[Exception], None]) -> None:
+        self._on_fault = on_fault
+        self.over = False
+        self.left, self.right = Leg(left, self), Leg(right, self)
+        self.left.other, self.right.other = self.right, self.left
+
+    def join(self, from_left: Buffer = b"", from_right: Buffer = b"") -> None:
+        """Take both streams over; the bytes came before there was a splice, and are the circuit's first."""
+        for leg, early in ((self.left, from_left), (self.right, from_right)):
+            leg.stream.handler = leg
+            if early and not self.over:
+                leg.data_received(early)
+            if not leg.stream.readable and not self.over:
+                leg.eof_received()
+
+    def bytes_from(self, leg: Leg, data: Buffer) -> None:
+        """Pass bytes on."""
+        sent = leg.other.stream.write(data)
+        if sent:
+            leg.stream.consumed(sent)
+
+    def end_from(self, leg: Leg) -> None:
+        """Half-close passes through: FIN from one side is FIN to the other, the other direction lives on."""
+        leg.ended = True
+        leg.other.stream.close()
+        self.settle()
+
+    def settle(self) -> None:
+        """Finished once both sides have ended and nothing waits any more."""
+        if self.left.ended and self.right.ended and not (self.left.stream.alive or self.right.stream.alive):
+            self.finish(End.FINISHED)
+
+    def fault(self, error: Exception) -> None:
+        """Ours: this circuit ends, and is all that ends."""
+        self._on_fault(error)
+        self.finish(End.FAULT)
+
+    def finish(self, end: End) -> None:
+        """The end: whatever stream is left is reset. Once."""
+        if self.over:
+            return
+        self.over = True
+        self.left.stream.reset()
+        self.right.stream.reset()
+
+
+class CircuitOwner(Protocol):
+    """What a circuit tells its worker."""
+
+    deadlines: Deadlines
+    now_s: float
+
+    def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
+        """The circuit is over and holds nothing any more."""
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours, to be logged."""
+
+
+class CircuitActor(Splice):
+    """One circuit with its limits. `left` is the source's stream, `right` leads to the target.
+
+    `max_bytes` is per direction and `duration_s` from the moment of `join` (relay/circuit-v2.md, "Limit");
+    0 is unlimited. `idle_timeout_s`: with nothing moving either way for so long the circuit is reset.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_ends_at_s",
+        "_idle_timeout_s",
+        "_max_bytes",
+        "_moved_at_s",
+        "_owner",
+        "id",
+        "source",
+        "source_ip",
+        "target",
+    )
+
+    def __init__(  # noqa: PLR0913 - what a circuit is, each once
+        self,
+        owner: CircuitOwner,
+        circuit_id: int,
+        source: bytes,
+        source_ip: str,
+        target: bytes,
+        left: Stream,
+        right: Stream,
+        *,
+        max_bytes: int,
+        duration_s: float,
+        idle_timeout_s: float,
+    ) -> None:
+        super().__init__(left, right, owner.fault)
+        self._owner = owner
+        self.id = circuit_id
+        self.source = source
+        self.source_ip = source_ip
+        self.target = target
+        self._max_bytes = max_bytes or UNLIMITED
+        self._idle_timeout_s = idle_timeout_s or float("inf")
+        self._moved_at_s = owner.now_s
+        self._ends_at_s = owner.now_s + (duration_s or float("inf"))
+        self._deadline: Deadline | None = None
+        self._arm()
+
+    def bytes_from(self, leg: Leg, data: Buffer) -> None:
+        """Count and pass on. At the limit both streams are reset; what was within it has gone out before."""
+        total = leg.bytes + len(data)
+        if total > self._max_bytes:
+            leg.other.stream.write(data[: self._max_bytes - leg.bytes])
+            leg.bytes = self._max_bytes
+            self.finish(End.BYTES)
+            return
+        leg.bytes = total
+        self._moved_at_s = self._owner.now_s
+        sent = leg.other.stream.write(data)
+        if sent:
+            leg.stream.consumed(sent)
+
+    def deadline(self) -> None:
+        """The duration is over, or it is time to see whether anything moves."""
+        now_s = self._owner.now_s
+        if now_s >= self._ends_at_s:
+            self.finish(End.DURATION)
+        elif now_s >= self._moved_at_s + self._idle_timeout_s:
+            self.finish(End.IDLE)
+        else:
+            self._arm()
+
+    def finish(self, end: End) -> None:
+        """Reset what is left and give the slot back. Once."""
+        if self.over:
+            return
+        super().finish(end)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._owner.circuit_ended(self, end)
+
+    def _arm(self) -> None:
+        when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)
+        if when_s != float("inf"):
+            self._deadline = self._owner.deadlines.at(when_s, self.deadline)

@@ -1,0 +1,79 @@
+"""Loggers for everything below the supervisor: one line an event that an operator cares about, nothing per message.
+
+A line goes through structlog to one writer (see supervisor/logs.py, which sets format, level and destination). Until
+that is done, as in tests and tools, lines at warning and above go to standard error as plain text. A log call must
+never block and never raise: what cannot be written is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+
+
+def _plain(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
+    """The sink before configuration: standard error, whatever it is."""
+    detail = " ".join(f"{key}={value}" for key, value in fields.items())
+    print(f"{level}  {name}: {event} {detail}".rstrip(), file=sys.stderr)  # noqa: T201
+
+
+class _Output:
+    """The one place that lines pass: a threshold and a sink, both replaceable at run time."""
+
+    __slots__ = ("dropped", "sink", "threshold")
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        """Lines of this process that could not be written."""
+        self.threshold = WARNING
+        self.sink: Callable[[str, str, str, dict[str, Any]], None] = _plain
+
+
+OUTPUT = _Output()
+
+
+def _emit(name: str, method: str, event_dict: MutableMapping[str, Any]) -> NoReturn:
+    """The only processor: renders and writes."""
+    event = event_dict.pop("event")
+    OUTPUT.sink(method, name, event, dict(event_dict))
+    raise structlog.DropEvent
+
+
+class Logger(structlog.BoundLoggerBase):
+    """A structlog logger whose level is read at each call, so that it can be changed while the relay runs."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """For those who debug the relay; off by default."""
+        if OUTPUT.threshold <= DEBUG:
+            self._proxy_to_logger("debug", event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something an operator wants to find later."""
+        if OUTPUT.threshold <= INFO:
+            self._proxy_to_logger("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something that should not happen, and was handled."""
+        if OUTPUT.threshold <= WARNING:
+            self._proxy_to_logger("warning", event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """A fault of ours, or something only the operator can repair."""
+        self._proxy_to_logger("error", event, **fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """A fault of ours, with the stack trace of the exception that is being handled."""
+        self._proxy_to_logger("error", event, exc_info=sys.exc_info(), **fields)
+
+
+def get_logger(name: str) -> Logger:
+    """The logger of a part of the relay; `name` stands before each of its lines."""
+    return Logger(name, [_emit], {})

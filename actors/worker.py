@@ -1,0 +1,283 @@
+"""A worker: everything that one listener process holds, put together.
+
+Peers, their reservations, the circuits whose source is here, the links to the registry and to the other workers, one
+wheel of deadlines. Must never decide what the registry decides; what may be decided here needs no other worker
+(access rules, pending handshakes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final
+
+from actors import identify, log, metrics
+from actors.access import AccessRules
+from actors.board import Board
+from actors.call import Answer, Call
+from actors.circuit import CircuitActor, End
+from actors.deadlines import SLOT_S, Deadlines
+from actors.limits import Reason
+from actors.messages import Boot
+from actors.peer import PROTOCOLS, LimitError, Peer
+from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
+from actors.registry_link import RegistryLink
+from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
+from actors.stop import StopCall
+from actors.voucher import reservation_voucher
+from actors.worker_link import Request, WorkerLinks
+from transports.address import multiaddr_bytes, with_peer
+from transports.errors import PeerError
+from transports.identity import HostKey, peer_id_text
+from transports.noise import Role, StaticKey
+from transports.upgrade import MUXERS, Connection
+from transports.varint import delimited
+from transports.wire import Flusher, Wire
+from transports.yamux import GoAway, Stream
+
+AGENT_VERSION: Final = f"frost-relay/{version('frost-relay')}"
+
+_logger = log.get_logger("worker")
+
+
+class Worker:
+    """One worker of the relay. `transport` is how its peers come: tcp, ws or wss."""
+
+    def __init__(self, boot: Boot, loop: asyncio.AbstractEventLoop, transport: str) -> None:
+        self.boot = boot
+        self.name = boot.slot.name
+        self.settings = boot.settings
+        self.transport = transport
+        self.loop = loop
+        self.now_s = time.monotonic()
+        self.board = Board.attach(boot.board_fd)
+        self.row = self.board.row(boot.slot.index)
+        self.access = AccessRules.from_settings(boot.settings.access)
+        self.deadlines = Deadlines(self.now_s, self.fault)
+        self.flusher = Flusher(loop, self.fault)
+        self.peers: dict[int, Peer] = {}
+        self.circuits: dict[int, CircuitActor] = {}
+        self._next_connection = 1
+        self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
+        self._tick: asyncio.TimerHandle | None = None
+        self._prepare_answers(HostKey.from_seed(boot.host_seed))
+        self.registry = RegistryLink(
+            f"{boot.runtime_dir}/registry.sock",
+            self.name,
+            self._declare,
+            self._evicted,
+            self._superseded,
+            loop,
+            time.monotonic,
+        )
+        index_of = {slot.name: slot.index for slot in boot.slots}
+        self.links = WorkerLinks(
+            self, loop, self.flusher, lambda name: f"{boot.runtime_dir}/link-{index_of[name]}.sock"
+        )
+
+    def _prepare_answers(self, host: HostKey) -> None:
+        """What every peer is told alike, serialized once."""
+        limits = self.settings.limits
+        self._host = host
+        self.static_key = StaticKey(host, MUXERS)
+        addresses = [multiaddr_bytes(text) for text in self.boot.announced]
+        self.addresses = [with_peer(address, host.peer_id) for address in addresses]
+        self.identify = identify.IdentifyAnswer(host, addresses, PROTOCOLS, AGENT_VERSION, time.time_ns())
+        self.limit: Limit | None = None
+        if limits.circuit_duration_s or limits.circuit_bytes:
+            self.limit = Limit()
+            if limits.circuit_duration_s:
+                self.limit.duration = int(limits.circuit_duration_s)
+            if limits.circuit_bytes:
+                self.limit.data = limits.circuit_bytes
+        ok = HopMessage(type=HopMessage.STATUS, status=Status.OK, limit=self.limit)
+        self.connect_answer = delimited(ok.SerializeToString())
+
+    async def start(self) -> None:
+        """Reach the registry and be reachable for the other workers."""
+        self.registry.start()
+        await self.links.serve(self.name)
+        self._advance()
+
+    async def stop(self) -> None:
+        """Say goodbye to every peer."""
+        if self._tick is not None:
+            self._tick.cancel()
+        for circuit in list(self.circuits.values()):
+            circuit.finish(End.DRAIN)
+        for peer in list(self.peers.values()):
+            peer.wire.close(None, GoAway.NORMAL)
+        self.links.close()
+        await self.registry.stop()
+
+    def clock(self) -> float:
+        """CLOCK_MONOTONIC in seconds; `now_s` keeps the latest reading, for those who need it to the moment only."""
+        self.now_s = now_s = time.monotonic()
+        return now_s
+
+    def _advance(self) -> None:
+        self.deadlines.advance(self.clock())
+        self._tick = self.loop.call_later(SLOT_S, self._advance)
+
+    # Peers
+
+    def admit(self, ip: str) -> Reason | None:
+        """Why a connection from this address is not accepted now; None: it is."""
+        limits = self.settings.limits
+        if not self.access.address_allowed(ip):
+            return Reason.SUBNET_DENIED
+        if sum(row.connections for row in self._listener_rows) >= limits.max_connections:
+            return Reason.CONNECTIONS_FULL
+        if sum(row.pending_handshakes for row in self._listener_rows) >= limits.max_pending_handshakes:
+            return Reason.PENDING_HANDSHAKES_FULL
+        return None
+
+    def accept(self, wire: Wire, ip: str, port: int) -> None:
+        """A new connection: it gets an owner, and is ended at once if it is refused."""
+        self.clock()
+        peer = Peer(self, wire, self._next_connection, self.transport, ip, port)
+        self._next_connection += 1
+        wire.owner = peer
+        wire.endpoint = peer.connection
+        self.peers[peer.id] = peer
+        self.row.connections += 1
+        self.row.pending_handshakes += 1
+        metrics.CONNECTIONS.labels(self.transport).inc()
+        self.registry.connected(peer.id, ip)
+        reason = self.admit(ip)
+        if reason is not None:
+            wire.abort(LimitError(reason))
+
+    def new_connection(self, peer: Peer, wake: Callable[[], None]) -> Connection:
+        """The protocol stack of a new peer."""
+        limits = self.settings.limits
+        return Connection(Role.RESPONDER, self.static_key, peer, wake, PROTOCOLS, limits.max_streams_per_connection)
+
+    def handshake_done(self, peer: Peer) -> None:
+        """The peer is authenticated."""
+        self.row.pending_handshakes -= 1
+        metrics.HANDSHAKES.labels("ok").inc()
+        _logger.debug("connected", peer=peer.name, address=peer.address, transport=self.transport)
+
+    def peer_lost(self, peer: Peer, error: Exception | None) -> None:
+        """The peer's socket is closed; `error` says why when it was not a goodbye."""
+        del self.peers[peer.id]
+        self.row.connections -= 1
+        self.registry.disconnected(peer.id)
+        reason = self._reason(error)
+        if not peer.key:
+            self.row.pending_handshakes -= 1
+            metrics.HANDSHAKES.labels(reason).inc()
+        metrics.CONNECTIONS_ENDED.labels(reason).inc()
+        if isinstance(error, LimitError):
+            metrics.REFUSALS.labels(reason).inc()
+            peer.log_refusal("connection", Reason(reason))
+        elif isinstance(error, PeerError):
+            metrics.PEER_ERRORS.labels(reason).inc()
+            _logger.info("peer erred", reason=reason, error=str(error), peer=peer.name, address=peer.address)
+        elif error is not None:
+            self.fault(error)
+        else:
+            _logger.debug("disconnected", peer=peer.name, address=peer.address)
+
+    @staticmethod
+    def _reason(error: Exception | None) -> str:
+        if error is None:
+            return "closed"
+        return error.reason if isinstance(error, PeerError) else "fault"
+
+    # Reservations
+
+    def reservation_answer(self, peer: bytes, expires_s: float) -> bytes:
+        """The delimited STATUS OK for a RESERVE: until when, where, the voucher and the limits of circuits."""
+        expire_unix_s = int(time.time() + expires_s - time.monotonic())
+        reservation = Reservation(
+            expire=expire_unix_s,
+            addrs=self.addresses,
+            voucher=reservation_voucher(self._host, peer, expire_unix_s),
+        )
+        message = HopMessage(type=HopMessage.STATUS, status=Status.OK, reservation=reservation, limit=self.limit)
+        return delimited(message.SerializeToString())
+
+    def _declare(self) -> Hello:
+        """Everything that a new registry must know of this worker."""
+        return Hello(
+            self.name,
+            self.row.pid,
+            [Held(p.key, p.id, p.ip, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
+            [HeldCircuit(c.id, c.source, c.target, c.source_ip) for c in self.circuits.values()],
+            [(peer.id, peer.ip) for peer in self.peers.values()],
+        )
+
+    def _evicted(self, evict: Evict) -> None:
+        peer = self.peers.get(evict.connection)
+        if peer is not None:
+            peer.wire.close(LimitError(Reason(evict.reason)))
+
+    def _superseded(self, notice: Superseded) -> None:
+        peer = self.peers.get(notice.connection)
+        if peer is not None and peer.key == notice.peer:
+            peer.forget_reservation()
+
+    # Circuits
+
+    def call(self, granted: CircuitGranted, source: bytes, target: bytes, answer: Answer) -> Call | None:
+        """Call the target, wherever its connection is; None when the answer is already given."""
+        if granted.worker == self.name:
+            return self.call_local(granted.connection, source, target, answer)
+        return self.links.call(granted.worker, Request(granted.connection, source, target), answer)
+
+    def call_local(self, connection: int, source: bytes, target: bytes, answer: Answer) -> Call | None:
+        """Call a target that is connected to this worker."""
+        peer = self.peers.get(connection)
+        if peer is None or peer.key != target or peer.wire.closing:
+            answer(Reason.TARGET_GONE, b"")
+            return None
+        return StopCall(peer.connection, source, self.limit, self.deadlines, self.now_s, answer)
+
+    def begin_circuit(
+        self, circuit_id: int, source: Peer, target: bytes, left: Stream, right: Stream, early: bytes, first: bytes
+    ) -> None:
+        """Both ends agree: from here on the circuit owns the two streams."""
+        limits = self.settings.limits
+        circuit = CircuitActor(
+            self,
+            circuit_id,
+            source.key,
+            source.ip,
+            target,
+            left,
+            right,
+            max_bytes=limits.circuit_bytes,
+            duration_s=limits.circuit_duration_s,
+            idle_timeout_s=limits.circuit_idle_timeout_s,
+        )
+        self.circuits[circuit_id] = circuit
+        self.row.circuits += 1
+        metrics.CIRCUITS_OPENED.inc()
+        _logger.info("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
+        circuit.join(early, first)
+
+    def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
+        """The circuit is over: its slot is free."""
+        del self.circuits[circuit.id]
+        self.row.circuits -= 1
+        self.registry.close_circuit(circuit.id)
+        metrics.CIRCUITS_ENDED.labels(end.value).inc()
+        metrics.BYTES_RELAYED.labels("to_target").inc(circuit.left.bytes)
+        metrics.BYTES_RELAYED.labels("to_source").inc(circuit.right.bytes)
+        _logger.info(
+            "circuit ended",
+            reason=end.value,
+            source=peer_id_text(circuit.source),
+            target=peer_id_text(circuit.target),
+            to_target_bytes=circuit.left.bytes,
+            to_source_bytes=circuit.right.bytes,
+        )
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours: logged with its stack, and whatever it hit has been ended."""
+        metrics.FAULTS.inc()
+        _logger.error("fault", exc_info=(type(error), error, error.__traceback__))

@@ -1,0 +1,136 @@
+"""Every setting: its name, its type, its default, its range.
+
+Tables only. Reading them from somewhere is `load.py`, rules between two settings are `checks.py`, and the annotated
+copy for operators is `default.toml`, which a test keeps equal to the defaults here. Field names are the keys that users
+write. Units are in the names: `_s` is seconds, bytes are bytes.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from config.rates import Rate
+
+# A control character in an address or a path is a mistake, and would let a log line look like two.
+_PLAIN = r"\A[^\x00-\x1f\x7f]*\Z"
+_HOST_PORT = r"\A(|(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):[0-9]{1,5})\Z"
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+CountOrOff = Annotated[int, Meta(ge=0, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024, pattern=_PLAIN, description="a text that is not empty")]
+Path = Annotated[str, Meta(max_length=4096, pattern=_PLAIN, description='the path of a file, or ""')]
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class Identity(_Table, frozen=True, kw_only=True):
+    """Who the relay is."""
+
+    key_file: Path = ""
+    """Its private key, created on the first start. "": `config.paths.default_key_file`."""
+
+
+class Listener(_Table, frozen=True, kw_only=True):
+    """One address to listen on."""
+
+    address: Annotated[Name, Meta(description='a multiaddr such as "/ip4/0.0.0.0/tcp/9091/ws"')]
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """Processes that share the address; 0 is one a core."""
+    cert_file: Path = ""
+    key_file: Path = ""
+
+
+class Announce(_Table, frozen=True, kw_only=True):
+    """The addresses that peers are told. Empty: what the listeners bind, wildcards resolved."""
+
+    addresses: tuple[Name, ...] = ()
+
+
+class Limits(_Table, frozen=True, kw_only=True):
+    """What the relay gives, in total and to one. A rate of None is switched off."""
+
+    max_reservations: Count = 1024
+    max_circuits: Count = 16
+    max_circuits_per_peer: Count = 4
+    """As source, and again as target."""
+    reservation_ttl_s: Annotated[int, Meta(ge=1, le=31_536_000)] = 3600
+    circuit_duration_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 120
+    """0 is unlimited. Whole seconds, as the limit that peers are told."""
+    circuit_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 131_072
+    """A direction; 0 is unlimited."""
+    circuit_idle_timeout_s: Seconds = 60.0
+    max_reservations_per_ip: CountOrOff = 0
+    """0 is off."""
+    reservation_rate_per_peer: Rate | None = Rate(30, 3600.0)
+    reservation_rate_per_ip: Rate | None = Rate(60, 3600.0)
+    circuit_rate_per_peer: Rate | None = Rate(30, 3600.0)
+    circuit_rate_per_ip: Rate | None = Rate(60, 3600.0)
+    max_connections: Count = 20_000
+    max_connections_per_ip: Count = 256
+    max_pending_handshakes: Count = 256
+    handshake_timeout_s: Seconds = 10.0
+    max_streams_per_connection: Annotated[int, Meta(ge=1, le=10_000)] = 64
+
+
+class Access(_Table, frozen=True, kw_only=True):
+    """Who may come in. An empty allow list allows everyone; a deny list wins over its allow list."""
+
+    allow_peers: tuple[Name, ...] = ()
+    deny_peers: tuple[Name, ...] = ()
+    allow_subnets: tuple[Name, ...] = ()
+    deny_subnets: tuple[Name, ...] = ()
+    allow_origins: tuple[Name, ...] = ()
+    trusted_proxies: tuple[Name, ...] = ("127.0.0.1/32", "::1/128")
+
+
+class Admin(_Table, frozen=True, kw_only=True):
+    """The operator's HTTP interface."""
+
+    listen: Annotated[
+        str, Meta(pattern=_HOST_PORT, description='HOST:PORT such as "127.0.0.1:9095" or "[::1]:9095", or "" for none')
+    ] = "127.0.0.1:9095"
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """`listen` as host (an IPv6 address without its brackets) and port; None when the interface is off."""
+        if not self.listen:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Log(_Table, frozen=True, kw_only=True):
+    """What is said on standard error, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Supervision(_Table, frozen=True, kw_only=True):
+    """How long the supervisor waits."""
+
+    hang_timeout_s: Annotated[float, Meta(ge=2.0, le=3600)] = 10.0
+    """A process whose heart (one beat a second) is silent for this long is killed and replaced."""
+    backoff_max_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+    """The longest pause before a process that keeps dying is started again."""
+    stop_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
+    """How long a process may take to end in order before it is killed."""
+
+
+class Settings(_Table, frozen=True, kw_only=True):
+    """The whole configuration. `Settings()` is the default configuration."""
+
+    identity: Identity = Identity()
+    listeners: Annotated[tuple[Listener, ...], Meta(min_length=1, max_length=64)] = (
+        Listener(address="/ip4/0.0.0.0/tcp/9091/ws"),
+        Listener(address="/ip4/0.0.0.0/tcp/9090", workers=1),
+    )
+    announce: Announce = Announce()
+    limits: Limits = Limits()
+    access: Access = Access()
+    admin: Admin = Admin()
+    log: Log = Log()
+    supervision: Supervision = Supervision()

@@ -1,0 +1,68 @@
+"""The content of /status.json and /readyz, from the boot message and the board. No I/O but the memory figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actors.board import Board, BoardRow, State
+from actors.messages import Boot
+from config.load import to_tables
+from supervisor.metrics import BoardCollector, totals
+from transports.identity import HostKey, peer_id_text
+
+
+class Status:
+    """The relay as an operator sees it, at the moment of asking."""
+
+    def __init__(
+        self, boot: Boot, board: Board, memory_bytes: Callable[[int], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._places = [(slot, board.row(slot.index)) for slot in boot.slots]
+        self._memory_bytes = memory_bytes
+        self._clock = clock
+        self._started = min(row.since for slot, row in self._places if slot.role == "main")
+        peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
+        self._fixed = {
+            "peer_id": peer,
+            "addresses": [f"{address}/p2p/{peer}" for address in boot.announced],
+            "version": importlib.metadata.version("frost-relay"),
+        }
+        self._limits = to_tables(boot.settings)["limits"]
+        self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s())
+
+    def uptime_s(self) -> float:
+        """Seconds since main was started."""
+        return self._clock() - self._started
+
+    def document(self) -> dict[str, Any]:
+        """The content of /status.json."""
+        return {
+            **self._fixed,
+            "uptime_s": round(self.uptime_s(), 3),
+            "limits": self._limits,
+            "reservations": totals(self._places, lambda row: row.reservations),
+            "circuits": totals(self._places, lambda row: row.circuits),
+            "connections": totals(self._places, lambda row: row.connections),
+            "workers": [
+                {"name": slot.name, "role": slot.role, "listener": slot.listener, **self._process(row)}
+                for slot, row in self._places
+            ],
+        }
+
+    def _process(self, row: BoardRow) -> dict[str, Any]:
+        return {
+            "pid": row.pid,
+            "state": row.state.name.lower(),
+            "restarts": row.restarts,
+            "connections": row.connections,
+            "reservations": row.reservations,
+            "circuits": row.circuits,
+            "memory_bytes": self._memory_bytes(row.pid),
+        }
+
+    def not_ready(self) -> list[str]:
+        """Which slots do not serve, and what they do instead."""
+        return [f"{slot.name} {row.state.name.lower()}" for slot, row in self._places if row.state is not State.READY]

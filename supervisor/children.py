@@ -1,0 +1,238 @@
+"""The supervisor's decisions: which child is started, killed, asked to end, and when.
+
+A plain class: the clock is passed in, what is to be done is handed out as actions, and what happened is reported
+back. It starts no process, sends no message and reads no clock; SupervisorActor (tree.py) does that. Notices about a
+child may come twice or late; each is taken at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from actors.board import BoardRow, State
+from actors.messages import Slot
+from supervisor.backoff import Backoff
+
+TICK_S: Final = 1.0
+"""How often `tick` is called at least."""
+READY_LIMIT_S: Final = 10.0
+"""A child that has not said Ready by then is killed."""
+STOP_ORDER: Final = ("listener", "admin", "registry")
+STOP_LAST_S: Final = 0.5
+"""What admin and registry get to end; they have nobody to say goodbye to."""
+_NEVER: Final = float("inf")
+
+_TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
+    State.EMPTY: frozenset({State.STARTING, State.STOPPED}),
+    State.STARTING: frozenset({State.READY, State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING}),
+    State.READY: frozenset({State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING}),
+    State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
+    State.FAILED: frozenset({State.STARTING, State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset(),
+}
+_ALIVE: Final = frozenset({State.STARTING, State.READY, State.STOPPING})
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a process for this slot, and report its process ID with `spawned`."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class AskToEnd:
+    """Ask the slot's process to end in order."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill the slot's process now."""
+
+    slot: Slot
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllReady:
+    """Every slot serves, for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllStopped:
+    """Nothing is left of the tree."""
+
+
+Action = Spawn | AskToEnd | Kill | AllReady | AllStopped
+
+
+class Child:
+    """What is known of the process in one slot. Its state is on the board, where everybody can see it."""
+
+    __slots__ = ("backoff", "beat", "due", "row", "silent_s", "slot")
+
+    def __init__(self, slot: Slot, row: BoardRow, backoff_max_s: float) -> None:
+        self.slot = slot
+        self.row = row
+        self.backoff = Backoff(backoff_max_s)
+        self.beat = 0.0
+        """The last heartbeat seen."""
+        self.silent_s = 0.0
+        """How long it has been the last one; while starting, how long that has taken."""
+        self.due = _NEVER
+        """When the pause before a restart, or the time to end, is over."""
+
+    @property
+    def state(self) -> State:
+        """Where the slot is in its life."""
+        return self.row.state
+
+    def move(self, to: State) -> None:
+        """Raises ValueError for a change that cannot be."""
+        if to not in _TRANSITIONS[self.state]:
+            raise ValueError(f"{self.slot.name}: {self.state.name} cannot become {to.name}")
+        self.row.state = to
+
+
+class Children:
+    """All slots below the supervisor."""
+
+    def __init__(
+        self, slots: Sequence[Slot], row: Callable[[int], BoardRow], hang_timeout_s: float, backoff_max_s: float
+    ) -> None:
+        self._children = {slot.name: Child(slot, row(slot.index), backoff_max_s) for slot in slots}
+        self._hang_timeout_s = hang_timeout_s
+        self._last_tick = 0.0
+        self._announced = False
+        self._stopping = False
+        self._grace_s = 0.0
+
+    def begin(self, now: float) -> list[Action]:
+        """Start the registry, and without one everything; the others follow when it is ready or has failed once."""
+        self._last_tick = now
+        first = [each for each in self._children.values() if each.slot.role == "registry"]
+        return self._start(first or list(self._children.values()), now)
+
+    def pid(self, name: str) -> int:
+        """The process in a slot, 0 for none."""
+        return self._children[name].row.pid
+
+    def state(self, name: str) -> State:
+        """Where a slot is in its life."""
+        return self._children[name].state
+
+    def spawned(self, name: str, pid: int) -> None:
+        """The process of a slot exists; pid 0 when that is only told by its Ready."""
+        self._children[name].row.pid = pid
+
+    def ready(self, name: str, pid: int, now: float) -> list[Action]:
+        """A child serves. A late word from a predecessor changes nothing."""
+        child = self._children.get(name)
+        if child is None or child.state is not State.STARTING or child.row.pid not in {0, pid}:
+            return []
+        child.move(State.READY)
+        child.row.pid = pid
+        child.beat, child.silent_s = child.row.beat, 0.0
+        actions = self._start_rest(now)
+        if not self._announced and all(each.state is State.READY for each in self._children.values()):
+            self._announced = True
+            actions.append(AllReady())
+        return actions
+
+    def exited(self, name: str, now: float) -> list[Action]:
+        """A child is gone. Said twice, it counts once."""
+        child = self._children[name]
+        if child.state not in _ALIVE:
+            return []
+        child.row.vacate()
+        child.due = _NEVER
+        if child.state is State.STOPPING:
+            child.move(State.STOPPED)
+            return self._stop_phase(now)
+        pause_s = child.backoff.died(now - child.row.since)
+        if pause_s == 0.0:
+            actions = self._start([child], now)
+        else:
+            child.move(State.FAILED if child.backoff.failed else State.BACKOFF)
+            child.due = now + pause_s
+            actions = []
+        return actions + self._start_rest(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Whatever is due. At least every TICK_S; more often does no harm."""
+        # A machine that was paused is not a tree that hangs: however long it took, a tick counts for two at most.
+        passed_s = min(now - self._last_tick, 2 * TICK_S)
+        self._last_tick = now
+        actions: list[Action] = []
+        for child in self._children.values():
+            if child.state in {State.STARTING, State.READY}:
+                actions += self._watch(child, passed_s)
+            elif child.state is State.STOPPING:
+                if now >= child.due:
+                    child.due = now + TICK_S
+                    actions.append(Kill(child.slot, child.row.pid, "did not end in time"))
+            elif now >= child.due and not self._stopping:
+                actions += self._start([child], now)
+        return actions
+
+    def _watch(self, child: Child, passed_s: float) -> list[Action]:
+        child.silent_s += passed_s
+        if child.state is State.STARTING:
+            if child.silent_s >= READY_LIMIT_S:
+                return [Kill(child.slot, child.row.pid, "not ready in time")]
+        elif child.row.beat != child.beat:
+            child.beat, child.silent_s = child.row.beat, 0.0
+        elif child.silent_s >= self._hang_timeout_s:
+            return [Kill(child.slot, child.row.pid, "hangs")]
+        return []
+
+    def stop(self, now: float, grace_s: float) -> list[Action]:
+        """End the tree: listeners, then admin, then registry. What does not end within `grace_s` is killed."""
+        if self._stopping:
+            return []
+        self._stopping, self._grace_s = True, grace_s
+        for child in self._children.values():
+            if child.state not in _ALIVE:
+                child.move(State.STOPPED)
+                child.due = _NEVER
+        return self._stop_phase(now)
+
+    def _stop_phase(self, now: float) -> list[Action]:
+        """The next role in STOP_ORDER that still has processes, unless one is ending already."""
+        alive = [each for each in self._children.values() if each.state in _ALIVE]
+        if not alive:
+            return [AllStopped()]
+        if any(each.state is State.STOPPING for each in alive):
+            return []
+        role = next(role for role in STOP_ORDER if any(each.slot.role == role for each in alive))
+        actions: list[Action] = []
+        for child in alive:
+            if child.slot.role == role:
+                child.move(State.STOPPING)
+                child.due = now + (self._grace_s if role == "listener" else min(self._grace_s, STOP_LAST_S))
+                actions.append(AskToEnd(child.slot))
+        return actions
+
+    def due(self) -> float:
+        """When `tick` is next needed, apart from its regular turn; infinity when not at all."""
+        return min((each.due for each in self._children.values()), default=_NEVER)
+
+    def _start(self, children: Sequence[Child], now: float) -> list[Action]:
+        for child in children:
+            if child.state is not State.EMPTY:
+                child.row.restarts += 1
+            child.move(State.STARTING)
+            child.row.since = now
+            child.silent_s, child.due = 0.0, _NEVER
+        return [Spawn(child.slot) for child in children]
+
+    def _start_rest(self, now: float) -> list[Action]:
+        if self._stopping:
+            return []
+        return self._start([each for each in self._children.values() if each.state is State.EMPTY], now)

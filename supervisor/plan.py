@@ -1,0 +1,123 @@
+"""What is to be started: settings checked by building what the workers will build, sockets opened, slots numbered.
+
+`check` has no effect on the machine and is what `frost-relay config check` runs. `prepare` opens the sockets and
+then, when nothing can go wrong with the configuration any more, reads or creates the identity key. Whatever the
+operator got wrong leaves here as a ConfigError; nothing is forked here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from socket import socket
+from typing import Final
+
+import psutil
+
+from actors.access import AccessRules
+from actors.messages import Slot
+from config.paths import default_key_file
+from config.settings import Listener, Settings
+from transports import sockets
+from transports.address import ListenAddress, announced_addresses, parse_listen
+from transports.identity import HostKey, load_or_create_host_key
+from transports.tls import server_context
+
+MAIN: Final = Slot(0, "main", "main")
+SYSTEM: Final = Slot(1, "system", "system")
+SUPERVISOR: Final = Slot(2, "supervisor", "supervisor")
+REGISTRY: Final = Slot(3, "registry", "registry")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything main needs to start the tree. Holds the listening sockets open for as long as the relay runs."""
+
+    host: HostKey
+    announced: tuple[str, ...]
+    """Without /p2p, wildcards resolved, best first."""
+    slots: tuple[Slot, ...]
+    """All processes, by their row on the board."""
+    sockets: tuple[socket, ...]
+
+
+def key_path(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Where the identity key is, or will be created."""
+    return settings.identity.key_file or default_key_file(environ)
+
+
+def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress, ...]:
+    """Build all that the workers will build from the settings. Raises ConfigError; creates and opens nothing.
+
+    Returns the listeners' addresses as configured, so with port 0 where the kernel is to choose.
+    """
+    addresses = tuple(_check_listener(index, each) for index, each in enumerate(settings.listeners))
+    AccessRules.from_settings(settings.access)
+    path = key_path(settings, environ)
+    host = load_or_create_host_key(path) if os.path.lexists(path) else HostKey.generate()
+    announced_addresses(settings.announce.addresses, addresses, psutil.net_if_addrs(), host.peer_id)
+    return addresses
+
+
+def _check_listener(index: int, listener: Listener) -> ListenAddress:
+    key = f"listeners[{index}]"
+    address = parse_listen(listener.address, f"{key}.address")
+    if address.tls:
+        server_context(listener.cert_file, listener.key_file, key)
+    return address
+
+
+def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
+    """Check, open the listening sockets, one a worker, read or create the key. Raises ConfigError, leaving nothing."""
+    addresses = check(settings, environ)
+    opened: list[socket] = []
+    slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
+    bound: list[ListenAddress] = []
+    try:
+        for index, (address, listener) in enumerate(zip(addresses, settings.listeners, strict=True)):
+            where, listening = sockets.open_listeners(address, workers(listener), f"listeners[{index}].address")
+            opened += listening
+            bound.append(where)
+            slots += _listener_slots(len(slots), index, where, listening)
+        if settings.admin.address is not None:
+            admin = sockets.open_private(*settings.admin.address, "admin.listen", settings.admin.listen)
+            opened.append(admin)
+            slots.append(Slot(len(slots), "admin", "admin", socket_fd=admin.fileno()))
+        host = load_or_create_host_key(key_path(settings, environ))
+    except BaseException:
+        sockets.close_all(opened)
+        raise
+    announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
+    return Plan(host, announced, _distinct(slots), tuple(opened))
+
+
+def workers(listener: Listener) -> int:
+    """How many processes serve a listener; 0 in the settings is one a core that we may run on."""
+    return listener.workers or len(os.sched_getaffinity(0))
+
+
+def _listener_slots(first_row: int, index: int, where: ListenAddress, listening: list[socket]) -> list[Slot]:
+    kind = "wss" if where.tls else "ws" if where.websocket else "tcp"
+    return [
+        Slot(
+            first_row + number,
+            f"{kind}-{where.port}/{number}",
+            "listener",
+            listener=where.multiaddr,
+            socket_fd=each.fileno(),
+            listener_index=index,
+        )
+        for number, each in enumerate(listening)
+    ]
+
+
+def _distinct(slots: list[Slot]) -> tuple[Slot, ...]:
+    """Two listeners may share kind and port on different hosts; a slot's name is its identity, so tell them apart."""
+    seen: dict[str, int] = {}
+    result = []
+    for slot in slots:
+        taken_by = seen.setdefault(slot.name, slot.listener_index)
+        name = slot.name if taken_by == slot.listener_index else f"{slot.name}@{slot.listener_index}"
+        result.append(replace(slot, name=name))
+    return tuple(result)

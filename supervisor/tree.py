@@ -1,0 +1,153 @@
+"""SupervisorActor: the parent of registry, listeners and admin. Does what Children decides, and tells it what happened.
+
+It holds no connection and runs no event loop: it wakes once a second to look at the heartbeats, and when a child says
+something or dies. If it fails, the whole tree goes (supervisor/system.py), and the service manager starts the relay
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, ClassVar, Final
+
+from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExited, PoisonMessage, WakeupMessage
+
+from actors import log
+from actors.board import Board, State
+from actors.messages import Begin, Ready, Slot, Stop
+from actors.process import die, name_process
+from supervisor import system
+from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToEnd, Children, Kill, Spawn
+
+CHILD_ROLES: Final = frozenset({"registry", "listener", "admin"})
+
+_TICK: Final = "tick"
+_DUE: Final = "due"
+_logger = log.get_logger("supervisor")
+
+
+class SupervisorActor(Actor):
+    """The process tree. Its first message is Begin."""
+
+    clock: ClassVar[staticmethod[[], float]] = staticmethod(time.monotonic)
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802 - Thespian's name
+        """Called by Thespian for each message; never raises, because it would be called again."""
+        try:
+            self._dispatch(message)
+        except Exception:  # noqa: BLE001 - whatever it is, the tree goes down with its stack in the log
+            die("handler failed", message=type(message).__name__)
+
+    def _dispatch(self, message: object) -> None:
+        if isinstance(message, WakeupMessage):
+            self._on_wakeup(message.payload)
+        elif isinstance(message, ChildActorExited):
+            self._on_exited(message.childAddress)
+        elif isinstance(message, Ready):
+            self._on_ready(message)
+        elif isinstance(message, Begin):
+            self._on_begin(message)
+        elif isinstance(message, Stop):
+            self._act(self._children.stop(self.clock(), message.grace_s))
+        elif isinstance(message, PoisonMessage):
+            _logger.warning("message could not be delivered", message=type(message.poisonMessage).__name__)
+        elif not isinstance(message, ActorExitRequest):
+            _logger.warning("message not understood", message=repr(message)[:200])
+
+    def _on_begin(self, begin: Begin) -> None:
+        boot = begin.boot
+        name_process(boot.slot.name)
+        board = Board.attach(boot.board_fd)
+        limits = boot.settings.supervision
+        slots = [slot for slot in boot.slots if slot.role in CHILD_ROLES]
+        self._begin, self._actors = begin, dict(begin.actors)
+        self._row = board.row(boot.slot.index)
+        self._addresses: dict[str, ActorAddress] = {}
+        self._armed = float("inf")
+        self._children = Children(slots, board.row, limits.hang_timeout_s, limits.backoff_max_s)
+        now = self.clock()
+        self._row.pid, self._row.since, self._row.beat, self._row.state = os.getpid(), now, now, State.STARTING
+        self.wakeupAfter(timedelta(seconds=TICK_S), _TICK)
+        self._act(self._children.begin(now))
+
+    def _on_wakeup(self, payload: str) -> None:
+        self._row.beat = now = self.clock()
+        self._row.log_lines_dropped = log.OUTPUT.dropped
+        if payload == _TICK:
+            self.wakeupAfter(timedelta(seconds=TICK_S), _TICK)
+        else:
+            self._armed = float("inf")
+        self._act(self._children.tick(now))
+
+    def _on_ready(self, ready: Ready) -> None:
+        _logger.info("process serves", name=ready.slot_name, pid=ready.pid)
+        self._act(self._children.ready(ready.slot_name, ready.pid, self.clock()))
+
+    def _on_exited(self, address: ActorAddress) -> None:
+        """Found by its slot: the notice may come twice, and the second must not meet the successor."""
+        name = next((name for name, known in self._addresses.items() if known == address), None)
+        if name is None:
+            return
+        del self._addresses[name]
+        pid = self._children.pid(name)
+        code = system.exit_code(self, pid)
+        actions = self._children.exited(name, self.clock())
+        state = self._children.state(name)
+        say = _logger.info if state is State.STOPPED else _logger.warning
+        say("process ended", name=name, pid=pid, how=_how(code), now=state.name.lower())
+        self._act(actions)
+
+    # --- what Children decided ---
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Spawn(slot):
+                    self._spawn(slot)
+                case AskToEnd(slot):
+                    self.send(self._addresses[slot.name], ActorExitRequest())
+                case Kill(slot, pid, why):
+                    _logger.warning("killing process", name=slot.name, pid=pid, why=why)
+                    self.kill(pid)
+                case AllReady():
+                    self._tell_main(State.READY)
+                case AllStopped():
+                    self._tell_main(State.STOPPED)
+        self._arm()
+
+    def _spawn(self, slot: Slot) -> None:
+        address = self.createActor(self._actors[slot.role])
+        self._addresses[slot.name] = address
+        self._children.spawned(slot.name, system.newest_child_pid(self))
+        self.send(address, replace(self._begin.boot, slot=slot))
+
+    def kill(self, pid: int) -> None:
+        """End a process that does not listen. Its exit notice follows as for any other death."""
+        if pid:
+            with suppress(ProcessLookupError):  # it is dying already
+                os.kill(pid, signal.SIGKILL)
+
+    def _tell_main(self, state: State) -> None:
+        """Main waits for this descriptor and then reads our row."""
+        self._row.state = state
+        os.eventfd_write(self._begin.event_fd, 1)
+
+    def _arm(self) -> None:
+        """Wake when a pause is over, if that is sooner than the next regular look."""
+        due = self._children.due()
+        wait_s = due - self.clock()
+        if due < self._armed and wait_s < TICK_S:
+            self._armed = due
+            self.wakeupAfter(timedelta(seconds=max(0.0, wait_s)), _DUE)
+
+
+def _how(code: int | None) -> str:
+    """An exit code as operators read it."""
+    if code is None:  # it said goodbye, and is not quite gone yet
+        return "in order"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,56 @@
+"""Fixtures of the interoperability tests: the foreign peers, and what has to be installed or built for them.
+
+A browser lives for one test module and not longer: while playwright runs, asyncio cannot be started in the same thread.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.browser import JsPeer, chromium, js_peer, page_server
+from tests.support.pylibp2p import PyPeer
+from tests.support.toolchain import browser_path, page_folder
+
+
+@pytest.fixture(scope="session")
+def page_files() -> Path:
+    browser_path()  # asked first: without a browser nothing needs to be installed
+    return page_folder()
+
+
+@pytest.fixture(scope="module")
+def page_url(page_files: Path) -> Iterator[str]:
+    with page_server(page_files) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(page_files: Path) -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_url: str) -> Iterator[Callable[[], JsPeer]]:
+    """Opens js-libp2p peers, each a page of its own; dials lost to the known WebRTC race are shown as a warning."""
+    pages: list[JsPeer] = []
+    with ExitStack() as opened:
+
+        def open_one() -> JsPeer:
+            pages.append(opened.enter_context(js_peer(browser, page_url)))
+            return pages[-1]
+
+        yield open_one
+    if races := sum(page.races_lost for page in pages):
+        warnings.warn(f"dials repeated after the init channel race of @libp2p/webrtc: {races}", stacklevel=1)
+
+
+@pytest.fixture
+def start_py_peer() -> Iterator[Callable[[], PyPeer]]:
+    """Starts py-libp2p peers, each a process of its own."""
+    with ExitStack() as started:
+        yield lambda: started.enter_context(PyPeer())

@@ -1,0 +1,194 @@
+"""The edge between a connection and its socket: what WebSocket and TCP have in common.
+
+Output is collected: whatever the events of one loop turn produce for a connection leaves in one write. Must never
+hold more output than OUTPUT_LIMIT_BYTES for a peer that does not read: such a peer is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from transports.errors import PeerError
+from transports.yamux import OUTPUT_SOFT_LIMIT_BYTES, Buffer, GoAway, Session
+
+HIGH_WATER_BYTES: Final = 64 * 1024
+LOW_WATER_BYTES: Final = 16 * 1024
+# What may wait in the transport: up to the high-water mark and one turn's output before it says pause, and 64 KiB of
+# control frames (pongs, answers, resets) after it; data of circuits waits in its stream meanwhile.
+OUTPUT_LIMIT_BYTES: Final = HIGH_WATER_BYTES + 2 * OUTPUT_SOFT_LIMIT_BYTES + 64 * 1024
+
+
+class NotReadingError(PeerError):
+    """The peer makes us answer and does not read the answers."""
+
+    reason = "not_reading"
+
+
+class Endpoint(Protocol):
+    """The sans-IO end of a byte pipe that a wire serves: upgrade.Connection, link.LinkConnection."""
+
+    session: Session | None
+
+    def receive(self, data: Buffer, now_s: float) -> None:
+        """Bytes from the socket. Raises PeerError."""
+
+    def take_output(self) -> Buffer:
+        """Bytes for the socket."""
+
+    def go_away(self, code: GoAway) -> None:
+        """Say goodbye."""
+
+    def closed(self) -> None:
+        """The socket is gone."""
+
+
+class WireOwner(Protocol):
+    """What a wire tells its owner."""
+
+    def wire_lost(self, error: Exception | None) -> None:
+        """The socket is closed; `error` is why, when it was not the peer's goodbye. Called once."""
+
+
+class Flusher:
+    """The wires that have output, written once a loop turn.
+
+    `on_fault(error)` is told of a fault of ours while writing to one wire; only that wire is aborted.
+    """
+
+    __slots__ = ("_call_soon", "_dirty", "_on_fault")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> None:
+        self._call_soon = loop.call_soon
+        self._dirty: list[Wire] = []
+        self._on_fault = on_fault
+
+    def mark(self, wire: Wire) -> None:
+        """The wire has output; it will be asked to flush before the loop waits again."""
+        if not self._dirty:
+            self._call_soon(self._flush)
+        self._dirty.append(wire)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for wire in dirty:
+            try:
+                wire.flush()
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not keep the others' bytes
+                self._on_fault(error)
+                wire.abort(error)
+
+
+class SocketEnd(Protocol):
+    """What a wire needs of its socket: tcp.TcpEnd, websocket.WebSocketEnd."""
+
+    def write(self, data: Buffer) -> None:
+        """Send, or hold until the socket takes it."""
+
+    def shut(self, error: Exception | None) -> None:
+        """The transport's goodbye behind what is still held, then close; `error` is the peer's fault, if any."""
+
+    def cut(self) -> None:
+        """Close at once, dropping what is held."""
+
+    def unsent_bytes(self) -> int:
+        """What is held because the socket does not take it."""
+
+
+class Wire:
+    """Feeds an Endpoint from a socket, and the socket from the Endpoint.
+
+    `ip` and `port` are the other end of the socket (empty and 0 for a Unix socket). `now` gives CLOCK_MONOTONIC
+    seconds. Whoever attaches to a new wire sets `endpoint` and `owner`.
+    """
+
+    __slots__ = ("_error", "_flusher", "_marked", "_now", "closing", "end", "endpoint", "ip", "owner", "port")
+
+    endpoint: Endpoint
+    owner: WireOwner
+
+    def __init__(self, end: SocketEnd, flusher: Flusher, now: Callable[[], float], ip: str, port: int) -> None:
+        self.end = end
+        self.ip = ip
+        self.port = port
+        self.closing = False
+        self._flusher = flusher
+        self._now = now
+        self._marked = False
+        self._error: Exception | None = None
+
+    # To the socket
+
+    def wake(self) -> None:
+        """The endpoint has output."""
+        if not self._marked:
+            self._marked = True
+            self._flusher.mark(self)
+
+    def flush(self) -> None:
+        """Write what the endpoint has. Closes a peer that does not read."""
+        self._marked = False
+        if self.closing:
+            return
+        data = self.endpoint.take_output()
+        if data:
+            self.end.write(data)
+            self.check_reading()
+        session = self.endpoint.session
+        if session is not None:
+            session.output_taken()
+
+    def check_reading(self) -> None:
+        """End a peer that lets too much of our output wait."""
+        unsent_bytes = self.end.unsent_bytes()
+        if unsent_bytes > OUTPUT_LIMIT_BYTES:
+            self.abort(NotReadingError(f"{unsent_bytes} bytes wait for a peer that does not read"))
+
+    def close(self, error: Exception | None = None, code: GoAway = GoAway.NORMAL) -> None:
+        """Say goodbye (GoAway, then the transport's own), then close. What waits in streams is dropped."""
+        if self.closing:
+            return
+        self._error = error
+        self.endpoint.go_away(code)
+        data = self.endpoint.take_output()
+        self.closing = True
+        if data:
+            self.end.write(data)
+        self.end.shut(error)
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Drop the socket at once, with all that waits in it."""
+        self.closing = True
+        if self._error is None:
+            self._error = error
+        self.end.cut()
+
+    # From the socket
+
+    def feed(self, data: Buffer) -> None:
+        """Bytes from the socket, valid during the call."""
+        if self.closing:
+            return
+        try:
+            self.endpoint.receive(data, self._now())
+        except PeerError as error:
+            self.close(error, GoAway.PROTOCOL_ERROR)
+        except Exception as error:  # noqa: BLE001 - ours: the smallest thing that can fail is this connection
+            self.abort(error)
+
+    def lost(self, error: Exception | None = None) -> None:
+        """The socket is gone; `error` is the peer's fault that the socket's end saw, if any."""
+        self.closing = True
+        self.endpoint.closed()
+        self.owner.wire_lost(self._error or error)
+
+    def pause(self) -> None:
+        """The socket holds more than HIGH_WATER_BYTES."""
+        if self.endpoint.session is not None:
+            self.endpoint.session.pause()
+
+    def unpause(self) -> None:
+        """The socket has taken most of it."""
+        if self.endpoint.session is not None:
+            self.endpoint.session.unpause()

@@ -1,0 +1,212 @@
+"""One yamux stream: its two directions, its windows, and what waits to be sent.
+
+Sans-IO. Must never send beyond the peer's window, nor hold received data: it is handed on as it comes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from transports.yamux_frames import (
+    DATA,
+    FIN,
+    INITIAL_WINDOW_BYTES,
+    MAX_DATA_BYTES,
+    MAX_WINDOW_BYTES,
+    RST,
+    WINDOW_UPDATE,
+    Buffer,
+    StreamHandler,
+    YamuxError,
+)
+
+
+class Sender(Protocol):
+    """What a stream needs of its session."""
+
+    congested: bool
+
+    def send_frame(self, kind: int, flags: int, stream_id: int, length: int, body: Buffer) -> None:
+        """Queue one frame."""
+
+    def wait(self, stream: Stream) -> None:
+        """Call `resume` when there is room again."""
+
+    def forget(self, stream: Stream) -> None:
+        """Both directions are over."""
+
+
+class _Nobody:
+    """The handler of a stream before it has one."""
+
+    __slots__ = ()
+
+    def data_received(self, data: Buffer) -> None:
+        raise AssertionError("a stream without a handler received data")
+
+    def eof_received(self) -> None:
+        """Nothing waits for it."""
+
+    def reset_received(self) -> None:
+        """Nothing waits for it."""
+
+    def data_sent(self, count_bytes: int) -> None:
+        """Nothing waits for it."""
+
+
+class Stream:
+    """One stream of a session. Writing side and reading side close separately; `reset` ends both.
+
+    `write` sends what the peer's window allows and queues the rest; whoever writes bounds what is queued by what it
+    has accepted elsewhere (a circuit by the other side's window).
+    """
+
+    __slots__ = (
+        "_consumed_bytes",
+        "_fin_queued",
+        "_queue",
+        "_session",
+        "_to_send",
+        "handler",
+        "id",
+        "readable",
+        "receive_window",
+        "send_window",
+        "writable",
+    )
+
+    def __init__(self, session: Sender, stream_id: int, opening_flag: int) -> None:
+        self._session = session
+        self.id = stream_id
+        self.handler: StreamHandler = _Nobody()
+        self.send_window = INITIAL_WINDOW_BYTES
+        self.receive_window = INITIAL_WINDOW_BYTES
+        self.readable = True
+        self.writable = True
+        self._to_send = opening_flag  # SYN or ACK, carried by our first frame whatever it is
+        self._consumed_bytes = 0
+        self._queue: list[Buffer] | None = None
+        self._fin_queued = False
+
+    @property
+    def queued_bytes(self) -> int:
+        """What `write` accepted and the peer's window or the transport has not let go yet."""
+        return sum(map(len, self._queue)) if self._queue else 0
+
+    def write(self, data: Buffer) -> int:
+        """Send or queue; returns how many bytes went out now, the rest is told by `data_sent`.
+
+        After `close` or a reset nothing is sent and the bytes count as gone.
+        """
+        size = len(data)
+        if not self.writable or self._fin_queued:
+            return size
+        session = self._session
+        if self._queue is None and size <= self.send_window and size <= MAX_DATA_BYTES and not session.congested:
+            self.send_window -= size
+            session.send_frame(DATA, self._to_send, self.id, size, data)
+            self._to_send = 0
+            return size
+        if self._queue is None:
+            self._queue = []
+        # A view into a large receive buffer would keep all of it alive while it waits.
+        self._queue.append(bytes(data))
+        return self._send_queued()
+
+    def close(self) -> None:
+        """Half-close: FIN behind everything that was written."""
+        if not self.writable or self._fin_queued:
+            return
+        if self._queue:
+            self._fin_queued = True
+            return
+        self.writable = False
+        self._session.send_frame(DATA, self._to_send | FIN, self.id, 0, b"")
+        self._to_send = 0
+        if not self.readable:
+            self._session.forget(self)
+
+    def reset(self) -> None:
+        """RST: both directions end now, queued bytes are dropped. The handler is not called."""
+        if not self.alive:
+            return
+        self._session.send_frame(WINDOW_UPDATE, self._to_send | RST, self.id, 0, b"")
+        self._drop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether either direction is still open."""
+        return self.readable or self.writable
+
+    def consumed(self, count_bytes: int) -> None:
+        """Give the peer its window back for bytes that have been handed on; sent once half a window is owed."""
+        self._consumed_bytes += count_bytes
+        if self._consumed_bytes * 2 >= INITIAL_WINDOW_BYTES and self.readable:
+            delta, self._consumed_bytes = self._consumed_bytes, 0
+            self.receive_window += delta
+            self._session.send_frame(WINDOW_UPDATE, self._to_send, self.id, delta, b"")
+            self._to_send = 0
+
+    def acknowledge(self) -> None:
+        """Send the ACK (or SYN) now, in a frame of its own; without it, it travels with the first frame."""
+        if self._to_send:
+            self._session.send_frame(WINDOW_UPDATE, self._to_send, self.id, 0, b"")
+            self._to_send = 0
+
+    def _send_queued(self) -> int:
+        """Send what window and transport allow; returns the bytes that went out."""
+        session, queue, sent = self._session, self._queue, 0
+        while queue:
+            size = min(len(queue[0]), self.send_window, MAX_DATA_BYTES)
+            if size == 0 or session.congested:
+                session.wait(self)
+                return sent
+            data = queue[0]
+            if size == len(data):
+                queue.pop(0)
+            else:
+                queue[0], data = memoryview(data)[size:], memoryview(data)[:size]
+            self.send_window -= size
+            sent += size
+            session.send_frame(DATA, self._to_send, self.id, size, data)
+            self._to_send = 0
+        self._queue = None
+        if self._fin_queued:
+            self._fin_queued = False
+            self.close()
+        return sent
+
+    def resume(self) -> None:
+        """The session's: window or transport opened."""
+        if self._queue:
+            sent = self._send_queued()
+            if sent:
+                self.handler.data_sent(sent)
+
+    def _drop(self) -> None:
+        self.readable = self.writable = self._fin_queued = False
+        self._queue = None
+        self._session.forget(self)
+
+    # What the peer's frames do; called by the session only.
+
+    def on_window(self, delta: int) -> None:
+        """Credit."""
+        self.send_window += delta
+        if self.send_window > MAX_WINDOW_BYTES:
+            raise YamuxError("send window over 32 bits")
+        self.resume()
+
+    def on_fin(self) -> None:
+        """FIN."""
+        if not self.readable:
+            raise YamuxError("a second FIN on a stream")
+        self.readable = False
+        if not self.writable:
+            self._session.forget(self)
+        self.handler.eof_received()
+
+    def on_gone(self) -> None:
+        """RST, or the connection has ended."""
+        self._drop()
+        self.handler.reset_received()
