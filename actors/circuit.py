@@ -151,7 +151,6 @@ class CircuitActor(Splice):
         "_owner",
         "id",
         "source",
-        "source_ip",
         "target",
     )
 
@@ -160,7 +159,6 @@ class CircuitActor(Splice):
         owner: CircuitOwner,
         circuit_id: int,
         source: bytes,
-        source_ip: str,
         target: bytes,
         left: Stream,
         right: Stream,
@@ -173,7 +171,6 @@ class CircuitActor(Splice):
         self._owner = owner
         self.id = circuit_id
         self.source = source
-        self.source_ip = source_ip
         self.target = target
         self._max_bytes = max_bytes or UNLIMITED
         self._idle_timeout_s = idle_timeout_s or float("inf")

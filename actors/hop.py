@@ -158,11 +158,12 @@ class HopStream:
             if not self._gone:
                 self._refuse(answer.reason)
             return
+        peer = self._peer
+        peer.worker.hold_circuit(answer.circuit, peer, self._target)
         self._circuit = answer.circuit
         if self._gone:
             self._give_back()
             return
-        peer = self._peer
         self._call = peer.worker.call(answer, peer.key, self._target, self._target_answered)
 
     def _target_answered(self, outcome: Stream | Reason, first: bytes) -> None:
@@ -178,7 +179,7 @@ class HopStream:
 
     def _give_back(self) -> None:
         if self._circuit:
-            self._peer.worker.registry.close_circuit(self._circuit)
+            self._peer.worker.free_circuit(self._circuit)
             self._circuit = 0
 
     # The answer

@@ -59,6 +59,7 @@ class Worker:
         self.flusher = Flusher(loop, self.fault)
         self.peers: dict[int, Peer] = {}
         self.circuits: dict[int, CircuitActor] = {}
+        self._held_circuits: dict[int, HeldCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
         self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
         self._tick: asyncio.TimerHandle | None = None
@@ -124,12 +125,10 @@ class Worker:
     # Peers
 
     def admit(self, ip: str) -> Reason | None:
-        """Why a connection from this address is not accepted now; None: it is."""
+        """Why a connection from this address is not accepted now; None: it is, unless the registry evicts it."""
         limits = self.settings.limits
         if not self.access.address_allowed(ip):
             return Reason.SUBNET_DENIED
-        if sum(row.connections for row in self._listener_rows) >= limits.max_connections:
-            return Reason.CONNECTIONS_FULL
         if sum(row.pending_handshakes for row in self._listener_rows) >= limits.max_pending_handshakes:
             return Reason.PENDING_HANDSHAKES_FULL
         return None
@@ -207,7 +206,7 @@ class Worker:
             self.name,
             self.row.pid,
             [Held(p.key, p.id, p.ip, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
-            [HeldCircuit(c.id, c.source, c.target, c.source_ip) for c in self.circuits.values()],
+            list(self._held_circuits.values()),
             [(peer.id, peer.ip) for peer in self.peers.values()],
         )
 
@@ -222,6 +221,15 @@ class Worker:
             peer.forget_reservation()
 
     # Circuits
+
+    def hold_circuit(self, circuit_id: int, source: Peer, target: bytes) -> None:
+        """The registry granted a circuit: a slot is ours until `free_circuit`."""
+        self._held_circuits[circuit_id] = HeldCircuit(circuit_id, source.key, target, source.ip)
+
+    def free_circuit(self, circuit_id: int) -> None:
+        """The circuit has ended, or was not opened: its slot is free."""
+        if self._held_circuits.pop(circuit_id, None) is not None:
+            self.registry.close_circuit(circuit_id)
 
     def call(self, granted: CircuitGranted, source: bytes, target: bytes, answer: Answer) -> Call | None:
         """Call the target, wherever its connection is; None when the answer is already given."""
@@ -246,7 +254,6 @@ class Worker:
             self,
             circuit_id,
             source.key,
-            source.ip,
             target,
             left,
             right,
@@ -264,7 +271,7 @@ class Worker:
         """The circuit is over: its slot is free."""
         del self.circuits[circuit.id]
         self.row.circuits -= 1
-        self.registry.close_circuit(circuit.id)
+        self.free_circuit(circuit.id)
         metrics.CIRCUITS_ENDED.labels(end.value).inc()
         metrics.BYTES_RELAYED.labels("to_target").inc(circuit.left.bytes)
         metrics.BYTES_RELAYED.labels("to_source").inc(circuit.right.bytes)

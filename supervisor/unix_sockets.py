@@ -98,6 +98,10 @@ class UnixSocket(socket.socket):
             self._bound = None
         super().close()
 
+    def __del__(self) -> None:
+        """Thespian leaves some sockets to the garbage collector, which would leave their files."""
+        self.close()
+
 
 def remove_leftovers(pid: int) -> None:
     """Remove the socket files of a process that was killed, and could not do it itself."""

@@ -147,7 +147,7 @@ def _reap() -> None:
 def stop_in_order(watch: Watch, ask: Callable[[float], None], supervisor: BoardRow, grace_s: float) -> None:
     """Ask the supervisor to end the tree, and wait for that: `grace_s` and one second and a half, not longer.
 
-    A second signal means: at once. `ask` may raise what it likes when the supervisor does not listen.
+    A second signal means: at once.
     """
     end = time.monotonic() + grace_s + 1.5
     ask(grace_s)

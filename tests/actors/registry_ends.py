@@ -121,8 +121,7 @@ class ScriptedRegistry(asyncio.Protocol):
 
     @classmethod
     async def at(cls, path: Path) -> ScriptedRegistry:
-        path.unlink(missing_ok=True)
-        scripted = cls()
+        scripted = cls()  # asyncio removes a socket file that was left behind
         scripted.server = await asyncio.get_running_loop().create_unix_server(lambda: scripted, str(path))
         return scripted
 

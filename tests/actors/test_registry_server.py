@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from actors.registry import Registry
 from actors.registry_protocol import (
     CircuitGranted,
     Connected,
+    Declare,
     Evict,
     Granted,
     Held,
@@ -102,15 +104,14 @@ def test_the_socket_is_ours_alone_and_takes_the_place_of_one_left_behind(path: P
     async def main() -> None:
         first = await serve(path)
         await first.stop()
-        assert path.exists()
         second = await serve(path)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         worker = await LinkedWorker(path).join()
         assert isinstance(await worker.reserve(1), Granted)
         await worker.link.stop()
         await second.stop()
 
     run(main())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_dead_workers_slots_are_free_at_once(path: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_new_registry_answers_nobody_before_all_have_declared(path: Path) -> N
         await late.say(encode_frames([Hello("late", 2, [Held(b"other", 1, "ip", 1e9)], [], [], more=True)]))
         await asyncio.sleep(0.1)
         assert not reading.done()
-        await late.say(encode_frames([registry_server.Declare([Held(b"peer", 2, "ip", 1e9)], [], [])]))
+        await late.say(encode_frames([Declare([Held(b"peer", 2, "ip", 1e9)], [], [])]))
         answers = await reading
         assert answers is not None
         assert [type(answer) for answer in answers] == [CircuitGranted, Granted]
@@ -212,8 +213,8 @@ def test_a_worker_that_never_reads_is_cut_off(
         server = await serve(path, registry)
         deaf = RawWorker(path)
         questions = encode_frames(reserves(1000))
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe
-            await deaf.say(encode_frames([HELLO]))
+        await deaf.say(encode_frames([HELLO]))
+        with suppress(BrokenPipeError, ConnectionResetError):
             while True:
                 await deaf.say(questions)
         await until(lambda: registry.reservation_count == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import registry_protocol
 from actors.limits import Reason
 from actors.registry_protocol import (
     MAX_FRAME_BYTES,
@@ -150,6 +150,6 @@ def test_our_own_user_is_known_and_another_is_not(monkeypatch: pytest.MonkeyPatc
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         assert same_user(ours)
-        uid = registry_protocol.os.getuid()
-        monkeypatch.setattr(registry_protocol.os, "getuid", lambda: uid + 1)
+        uid = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
         assert not same_user(ours)

@@ -34,8 +34,8 @@ def test_root_keeps_the_key_in_a_private_system_directory(tmp_path: Path) -> Non
 
 def test_root_falls_back_to_its_home_when_the_system_directory_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    chosen = default_key_file({"HOME": "/root"}, is_root=True, system=str(tmp_path / "file" / "state"))
-    assert chosen == "/root/.local/state/frost-relay/identity.key"
+    chosen = default_key_file({"HOME": "/h"}, is_root=True, system=str(tmp_path / "file" / "state"))
+    assert chosen == "/h/.local/state/frost-relay/identity.key"
 
 
 def test_a_user_keeps_the_key_in_the_user_state_directory(tmp_path: Path) -> None:

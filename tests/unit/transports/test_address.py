@@ -60,7 +60,9 @@ def bound(*texts: str) -> list[ListenAddress]:
         ("/ip6/2001:DB8:0::1/tcp/1/ws", ("2001:db8::1", 1, socket.AF_INET6, True, False), "/ip6/2001:db8::1/tcp/1/ws"),
     ],
 )
-def test_listeners_are_read_and_written_canonically(text: str, expected: tuple[Any, ...], canonical: str | None) -> None:
+def test_listeners_are_read_and_written_canonically(
+    text: str, expected: tuple[Any, ...], canonical: str | None
+) -> None:
     address = parse_listen(text, "listeners[0].address")
     assert (address.host, address.port, address.family, address.websocket, address.tls) == expected
     assert address.text == text
@@ -286,7 +288,9 @@ def test_private_and_loopback_addresses_are_named_in_a_warning_and_public_ones_a
     st.integers(0, 65535),
     st.sampled_from([(False, False, ""), (True, False, "/ws"), (True, True, "/tls/ws")]),
 )
-def test_an_observed_address_is_what_the_multiaddr_package_makes_of_its_text(ip: Any, port: int, kind: tuple[Any, ...]) -> None:
+def test_an_observed_address_is_what_the_multiaddr_package_makes_of_its_text(
+    ip: Any, port: int, kind: tuple[Any, ...]
+) -> None:
     websocket, tls, tail = kind
     mapped = ip.ipv4_mapped if ip.version == 6 else None
     shown = mapped or ip
