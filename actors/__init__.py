@@ -1,1 +1,4 @@
-"""Decisions: what is granted, to whom, and who owns it until it ends. Bytes belong to transports, processes to supervisor."""
+"""Decisions: what is granted, to whom, and who owns it until it ends.
+
+Bytes belong to transports, processes to supervisor.
+"""

@@ -39,20 +39,40 @@ class Asked(Enum):
     CONNECT = "connect"
 
 
+class Stage(Enum):
+    """Where a hop stream is."""
+
+    READING = "reading"
+    WAITING = "waiting"  # for the registry or the target
+    ANSWERED = "answered"
+    GONE = "gone"
+
+
 class HopStream:
     """One hop stream: reads one message, has it decided, answers, and closes; or becomes a circuit."""
 
-    __slots__ = ("_call", "_circuit", "_deadline", "_early", "_gone", "_peer", "_reader", "_stream", "_target", "asked")
+    __slots__ = (
+        "_call",
+        "_circuit",
+        "_deadline",
+        "_early",
+        "_peer",
+        "_reader",
+        "_stage",
+        "_stream",
+        "_target",
+        "asked",
+    )
 
     def __init__(self, peer: Peer, stream: Stream) -> None:
         self._peer = peer
         self._stream = stream
-        self._reader: DelimitedReader | None = DelimitedReader(MAX_MESSAGE_BYTES)
+        self._stage = Stage.READING
+        self._reader = DelimitedReader(MAX_MESSAGE_BYTES)
         self._early = b""  # what came behind a CONNECT: at most a window, because it gets no credit
         self._target = b""
         self._circuit = 0
         self._call: Call | None = None
-        self._gone = False
         self.asked = Asked.NOTHING
         worker = peer.worker
         self._deadline: Deadline = worker.deadlines.at(worker.now_s + MESSAGE_TIMEOUT_S, self._timed_out)
@@ -61,8 +81,8 @@ class HopStream:
 
     def data_received(self, data: Buffer) -> None:
         """Collect the message, then what follows it."""
-        if self._reader is None:
-            self._early += data
+        if self._stage is not Stage.READING:
+            self._after_message(data)
             return
         try:
             body = self._reader.feed(data)
@@ -73,22 +93,27 @@ class HopStream:
             self._stream.consumed(len(data))
             return
         self._early = self._reader.rest()
-        self._reader = None
         self._stream.consumed(len(data) - len(self._early))
+        self._stage = Stage.WAITING
         self._deadline.cancel()
         self._decide(body)
 
+    def _after_message(self, data: Buffer) -> None:
+        """Behind a CONNECT: the circuit's. Behind a RESERVE, or an answer: nobody's."""
+        if self._stage is Stage.WAITING and self.asked is Asked.CONNECT:
+            self._early += data
+        else:
+            self._stream.consumed(len(data))
+
     def eof_received(self) -> None:
         """Rust clients send FIN before they read the answer; FIN before a whole message ends the stream."""
-        if self._reader is not None:
-            self._deadline.cancel()
-            self._gone = True
+        if self._stage is Stage.READING:
+            self._end()
             self._stream.reset()
 
     def reset_received(self) -> None:
         """The peer has given up: give back what was granted meanwhile."""
-        self._gone = True
-        self._deadline.cancel()
+        self._end()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -99,8 +124,12 @@ class HopStream:
 
     def _timed_out(self) -> None:
         """Half a message, or an answer that the peer does not take leave of."""
-        self._gone = True
+        self._end()
         self._stream.reset()
+
+    def _end(self) -> None:
+        self._stage = Stage.GONE
+        self._deadline.cancel()
 
     # Decisions
 
@@ -142,7 +171,7 @@ class HopStream:
 
     def _reserve_answered(self, answer: Granted | Refused) -> None:
         if isinstance(answer, Refused):
-            if not self._gone:
+            if self._stage is Stage.WAITING:
                 self._refuse(answer.reason)
             return
         peer = self._peer
@@ -150,18 +179,18 @@ class HopStream:
             peer.worker.registry.release(peer.key, peer.id)
             return
         peer.hold_reservation(answer)
-        if not self._gone:
+        if self._stage is Stage.WAITING:
             self._answer(peer.worker.reservation_answer(peer.key, answer.expires_s))
 
     def _connect_answered(self, answer: CircuitGranted | Refused) -> None:
         if isinstance(answer, Refused):
-            if not self._gone:
+            if self._stage is Stage.WAITING:
                 self._refuse(answer.reason)
             return
         peer = self._peer
         peer.worker.hold_circuit(answer.circuit, peer, self._target)
         self._circuit = answer.circuit
-        if self._gone:
+        if self._stage is Stage.GONE:
             self._give_back()
             return
         self._call = peer.worker.call(answer, peer.key, self._target, self._target_answered)
@@ -193,9 +222,8 @@ class HopStream:
 
     def _answer(self, frame: bytes) -> None:
         """Answer, then FIN. The peer gets MESSAGE_TIMEOUT_S to close its side."""
-        if self._reader is None and self.asked is Asked.RESERVE:
-            self._stream.consumed(len(self._early))
-        self._reader, self._early = None, b""
+        self._stage = Stage.ANSWERED
+        self._early = b""
         self._deadline.cancel()
         self._stream.write(frame)
         self._stream.close()

@@ -137,7 +137,7 @@ class Peer:
         """The socket is gone; nothing of this peer stays."""
         self.connected = False
         self._deadline.cancel()
-        self._release()
+        self.forget_reservation()  # the registry frees it with the connection
         self.worker.peer_lost(self, error)
 
     # Reservation

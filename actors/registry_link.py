@@ -43,6 +43,8 @@ MAX_PENDING: Final = 4096
 
 _MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024  # what 500,000 peers take to declare
 _DECLARED_PER_FRAME: Final = 4096  # of each kind: under 1 MiB a frame, and a pause of a few ms for the registry
+_LINGER_S: Final = 0.05  # how long a Connected may wait for company
+_LINGERING: Final = 64  # how many may
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _STABLE_S: Final = 1.0  # a link that lived this long is replaced without a pause
@@ -144,6 +146,8 @@ class RegistryLink:
         self._last_reserve: dict[int, int] = {}  # connection -> its latest unanswered Reserve
         self._unclaimed: set[int] = set()  # connections with a late grant that a later Reserve may still claim
         self._deadline: asyncio.TimerHandle | None = None
+        self._flushing = False  # a flush is due at the end of this turn
+        self._linger: asyncio.TimerHandle | None = None  # a flush is due a little later
 
     @property
     def is_connected(self) -> bool:
@@ -159,8 +163,9 @@ class RegistryLink:
         keeper, self._keeper = self._keeper, None
         if self._connection is not None:
             self._connection.transport.abort()
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._linger):
+            if timer is not None:
+                timer.cancel()
         for pending in list(self._pending.values()):
             self._give_up(pending)
         if keeper is not None:
@@ -191,8 +196,19 @@ class RegistryLink:
         self._send(CloseCircuit(circuit))
 
     def connected(self, connection: int, ip: str) -> None:
-        """A connection was accepted; `on_evict` follows if it may not stay."""
-        self._send(Connected(connection, ip))
+        """A connection was accepted; `on_evict` follows if it may not stay.
+
+        It rides along with what is sent next, which for most connections is their Reserve a few milliseconds later:
+        a write of its own would be a third of all that a connection makes a worker write to the registry.
+        """
+        if self._connection is None:
+            return
+        if self._flushing or len(self._out) >= _LINGERING:
+            self._send(Connected(connection, ip))
+            return
+        self._out.append(Connected(connection, ip))
+        if self._linger is None:
+            self._linger = self._loop.call_later(_LINGER_S, self._flush)
 
     def disconnected(self, connection: int) -> None:
         """A connection has ended, and with it the reservation on it."""
@@ -211,11 +227,16 @@ class RegistryLink:
     def _send(self, message: FromWorker) -> None:
         if self._connection is None:
             return  # requests are asked again on the next connection; all else its Hello tells
-        if not self._out:
-            self._loop.call_soon(self._flush)
         self._out.append(message)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flushing = False
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
         if self._out and self._connection is not None and not self._connection.transport.is_closing():
             self._connection.transport.write(encode_frames(self._out))
         self._out.clear()
@@ -310,7 +331,6 @@ class RegistryLink:
         """The registry hears us no more, and owes no answer any more."""
         if self._connection is connection:
             self._connection = None
-            self._out.clear()
             self._late.clear()
             self._unclaimed.clear()
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Final
 
 from actors import identify, log, metrics
-from actors.access import AccessRules
+from actors.access import AccessRules, normal_ip
 from actors.board import Board
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End
@@ -63,6 +63,7 @@ class Worker:
         self._next_connection = 1
         self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
         self._tick: asyncio.TimerHandle | None = None
+        self._all_gone: asyncio.Event | None = None
         self._prepare_answers(HostKey.from_seed(boot.host_seed))
         self.registry = RegistryLink(
             f"{boot.runtime_dir}/registry.sock",
@@ -103,13 +104,16 @@ class Worker:
         self._advance()
 
     async def stop(self) -> None:
-        """Say goodbye to every peer."""
+        """Say goodbye to every peer, and wait until it is said. Whoever calls this bounds the wait."""
         if self._tick is not None:
             self._tick.cancel()
         for circuit in list(self.circuits.values()):
             circuit.finish(End.DRAIN)
         for peer in list(self.peers.values()):
             peer.wire.close(None, GoAway.NORMAL)
+        if self.peers:
+            self._all_gone = asyncio.Event()
+            await self._all_gone.wait()
         self.links.close()
         await self.registry.stop()
 
@@ -136,6 +140,7 @@ class Worker:
     def accept(self, wire: Wire, ip: str, port: int) -> None:
         """A new connection: it gets an owner, and is ended at once if it is refused."""
         self.clock()
+        ip = normal_ip(ip)
         peer = Peer(self, wire, self._next_connection, self.transport, ip, port)
         self._next_connection += 1
         wire.owner = peer
@@ -163,6 +168,8 @@ class Worker:
     def peer_lost(self, peer: Peer, error: Exception | None) -> None:
         """The peer's socket is closed; `error` says why when it was not a goodbye."""
         del self.peers[peer.id]
+        if self._all_gone is not None and not self.peers:
+            self._all_gone.set()
         self.row.connections -= 1
         self.registry.disconnected(peer.id)
         reason = self._reason(error)

@@ -1,4 +1,4 @@
-"""Rates as operators write them: "30/1h" is thirty in any hour, "off" is no rate at all.
+"""Rates as operators write them: "30/1h" is thirty at once and thirty an hour after that, "off" is no rate at all.
 
 Only the notation. What a rate does to a peer is decided in `actors/limits.py`.
 """
@@ -18,7 +18,7 @@ _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,6})([smhd])")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in any `period_s` seconds."""
+    """A bucket of `count` tokens that fills in `period_s` seconds: `count` at once, and as many in each period after."""
 
     count: int
     period_s: float

@@ -81,7 +81,11 @@ class WebSocketEnd(WSListener):
         ip, port = (peername[0], peername[1]) if isinstance(peername, tuple) else ("", 0)
         self._wire = Wire(self, self._flusher, self._now, ip, port)
         headers = transport.request.headers
-        self._attach(self._wire, headers)
+        try:
+            self._attach(self._wire, headers)
+        except Exception as error:  # noqa: BLE001 - ours; picows would only log it, where nobody counts it
+            self._flusher.on_fault(error)
+            transport.disconnect(False)
         # picows keeps the request; its headers are needed once, and an idle peer should not pay for them.
         headers.clear()
 

@@ -57,12 +57,12 @@ class Flusher:
     `on_fault(error)` is told of a fault of ours while writing to one wire; only that wire is aborted.
     """
 
-    __slots__ = ("_call_soon", "_dirty", "_on_fault")
+    __slots__ = ("_call_soon", "_dirty", "on_fault")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> None:
         self._call_soon = loop.call_soon
         self._dirty: list[Wire] = []
-        self._on_fault = on_fault
+        self.on_fault = on_fault
 
     def mark(self, wire: Wire) -> None:
         """The wire has output; it will be asked to flush before the loop waits again."""
@@ -76,7 +76,7 @@ class Flusher:
             try:
                 wire.flush()
             except Exception as error:  # noqa: BLE001 - one connection's fault must not keep the others' bytes
-                self._on_fault(error)
+                self.on_fault(error)
                 wire.abort(error)
 
 

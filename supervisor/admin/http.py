@@ -46,6 +46,7 @@ class AdminProtocol(asyncio.Protocol):
         self._routes = routes
         self._open = open_connections
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
+        self._request: h11.Request | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -92,13 +93,23 @@ class AdminProtocol(asyncio.Protocol):
             if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                 return
             if isinstance(event, h11.Request):
-                self._send(self._answer(event), head=event.method == b"HEAD")
-                if self._http.our_state is h11.MUST_CLOSE or self._http.their_state is not h11.DONE:
-                    self._finish()  # a request with a body is answered without reading it
+                self._request = event
+            elif isinstance(event, h11.Data):  # a body: answered without reading it
+                self._respond()
+                self._finish()
+                return
+            else:
+                self._respond()
+                if self._http.our_state is h11.MUST_CLOSE:
+                    self._finish()
                     return
-            if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
                 self._http.start_next_cycle()
                 self._renew_deadline()
+
+    def _respond(self) -> None:
+        if self._request is not None:
+            self._send(self._answer(self._request), head=self._request.method == b"HEAD")
+            self._request = None
 
     def _answer(self, request: h11.Request) -> Answer:
         if not _names_this_machine(_header(request, b"host")):

@@ -159,3 +159,21 @@ def test_as_many_requests_may_wait_as_the_cap_and_the_next_is_refused_at_once(pa
         await registry.end()
 
     run(main())
+
+
+def test_a_registry_that_died_owes_no_answers(path: Path) -> None:
+    async def main() -> None:
+        first = await ScriptedRegistry.at(path)
+        worker = await LinkedWorker(path, max_pending=1).join()
+        worker.link.reserve(b"a", 1, "ip", worker.answers.append)
+        worker.let_pass(60)
+        await first.end()
+        await until(lambda: not worker.link.is_connected)
+        second = await ScriptedRegistry.at(path)
+        worker.link.reserve(b"b", 2, "ip", worker.answers.append)
+        await until(lambda: Reserve(2, b"b", 2, "ip") in second.heard)
+        assert not any(isinstance(message, Reserve) and message.request == 1 for message in second.heard)
+        await worker.link.stop()
+        await second.end()
+
+    run(main())

@@ -71,6 +71,39 @@ def test_what_one_turn_of_the_loop_says_leaves_in_one_write(path: Path) -> None:
     run(main())
 
 
+def test_a_connection_is_told_with_what_is_said_next(path: Path) -> None:
+    async def main() -> None:
+        registry = await ScriptedRegistry.at(path)
+        worker = await LinkedWorker(path).join()
+        await until(lambda: registry.heard)
+        worker.link.connected(1, "ip")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        worker.link.reserve(b"peer", 1, "ip", worker.answers.append)
+        await until(lambda: len(registry.heard) == 3)
+        assert registry.reads[1] == [Connected(1, "ip"), Reserve(1, b"peer", 1, "ip")]
+        await worker.link.stop()
+        await registry.end()
+
+    run(main())
+
+
+def test_connections_are_told_soon_when_nothing_else_is_said(path: Path) -> None:
+    async def main() -> None:
+        registry = await ScriptedRegistry.at(path)
+        worker = await LinkedWorker(path).join()
+        await until(lambda: registry.heard)
+        for number in range(200):
+            worker.link.connected(number, "ip")
+            await asyncio.sleep(0)
+        await until(lambda: len(registry.heard) == 201)
+        assert registry.heard[1:] == [Connected(number, "ip") for number in range(200)]
+        await worker.link.stop()
+        await registry.end()
+
+    run(main())
+
+
 def test_answers_reach_those_who_asked_whatever_their_order(path: Path) -> None:
     async def main() -> None:
         registry = await ScriptedRegistry.at(path)

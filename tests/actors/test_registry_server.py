@@ -192,13 +192,16 @@ def test_what_a_worker_asked_before_it_died_is_not_granted_after_the_wait(path: 
         await until(lambda: server._waiting)
         dying.socket.close()
         await until(lambda: not server._link_of)
+        successor = RawWorker(path)
+        await successor.say(encode_frames([HELLO, *reserves(1)]))
+        await until(lambda: server._link_of)
         await other.say(encode_frames([Hello("other", 2, [], [], [])]))
-        again = RawWorker(path)
-        await again.say(encode_frames([HELLO, *reserves(1)]))
-        await until(lambda: server._waiting == [] and registry.reservation_count)
+        answers = await successor.read()
+        assert answers is not None
+        assert [type(answer) for answer in answers] == [Granted]
         assert registry.reservation_count == 1
         other.socket.close()
-        again.socket.close()
+        successor.socket.close()
         await server.stop()
 
     run(main())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.browser import JsPeer
 from tests.support.peers import Link, Peer
-from tests.support.placement import connect_beside, workers_with_connections
+from tests.support.placement import connect_beside, wait_until_empty, workers_with_connections
 from tests.support.relay import RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
@@ -21,12 +21,6 @@ def links_between(peer: Peer, other: Peer) -> list[Link]:
 
 def is_direct(link: Link) -> bool:
     return "/webrtc" in link.address and not link.limited
-
-
-def wait_until_empty(relay: RelayProcess) -> None:
-    """Nothing is held any more, neither by the registry nor by any worker."""
-    counts = ("reservations", "circuits", "connections")
-    relay.wait_status(lambda now: not any(row[count] for row in [now, *now["workers"]] for count in counts))
 
 
 @pytest.mark.parametrize("same_worker", [True, False], ids=["same-worker", "different-workers"])
@@ -83,6 +77,6 @@ def test_a_page_that_searches_for_a_relay_is_back_after_its_worker_died(open_pag
 
         def is_back(now: dict[str, Any]) -> bool:
             (row,) = [row for row in now["workers"] if row["name"] == name]
-            return row["pid"] != killed and row["reservations"] == 1 and now["reservations"] == 1
+            return bool(row["pid"] != killed and row["reservations"] == now["reservations"] == 1)
 
         relay.wait_status(is_back)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.browser import JsPeer
 from tests.support.peers import Peer, PeerCallError
+from tests.support.placement import wait_until_empty
 from tests.support.pylibp2p import PyPeer
 from tests.support.relay import RelayProcess
 
@@ -34,7 +35,7 @@ def meet_and_leave(relay: RelayProcess, called: Peer, called_via: str, caller: P
     caller.hang_up(relay.peer_id)
     relay.wait_status(lambda now: now["circuits"] == 0 and now["reservations"] == 1 and now["connections"] == 1)
     called.hang_up(relay.peer_id)
-    relay.wait_status(lambda now: now["reservations"] == 0 and now["connections"] == 0)
+    wait_until_empty(relay)
 
 
 @pytest.mark.parametrize("caller_via", ["ws", "tcp"])

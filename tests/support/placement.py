@@ -1,4 +1,4 @@
-"""Finding out, from the status page alone, which worker of the relay holds whose connection, and moving it.
+"""What the status page tells: which worker of the relay holds whose connection, and that nothing is left of it.
 
 The kernel picks the worker by the client's source port, so a connection is moved by closing it and opening another.
 """
@@ -20,6 +20,12 @@ def wait_connections(relay: RelayProcess, count: int) -> dict[str, int]:
     """The workers' connections, once there are `count` in all."""
     status = relay.wait_status(lambda now: sum(workers_with_connections(now).values()) == count)
     return workers_with_connections(status)
+
+
+def wait_until_empty(relay: RelayProcess) -> None:
+    """Nothing is held any more, neither by the registry nor by any worker."""
+    counts = ("reservations", "circuits", "connections")
+    relay.wait_status(lambda now: not any(row[count] for row in [now, *now["workers"]] for count in counts))
 
 
 def home_of_only_connection(relay: RelayProcess) -> str:

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from supervisor.admin import http
+from supervisor.admin.http import MAX_CONNECTIONS, MAX_HEADER_BYTES, AdminProtocol, Answer
+
+
+class Wire:
+    """What the protocol needs of a transport."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+class Timers:
+    """Stands in for the loop: keeps what was to be called, and when."""
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[float, Any]] = []
+
+    def call_later(self, delay_s: float, callback: Any) -> Any:
+        entry = (delay_s, callback)
+        self.pending.append(entry)
+        return type("Handle", (), {"cancel": lambda _: self.pending.remove(entry) if entry in self.pending else None})()
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    timers = Timers()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
+    return timers
+
+
+def boom() -> Answer:
+    raise RuntimeError("no")
+
+
+ROUTES = {"/healthz": lambda: Answer(HTTPStatus.OK, b"ok\n"), "/boom": boom}
+
+
+@pytest.fixture
+def connection(timers: Timers) -> tuple[AdminProtocol, Wire]:
+    return connect(set())
+
+
+def connect(opened: set[AdminProtocol]) -> tuple[AdminProtocol, Wire]:
+    protocol, wire = AdminProtocol(ROUTES, opened), Wire()
+    protocol.connection_made(wire)  # type: ignore[arg-type]
+    return protocol, wire
+
+
+def ask(connection: tuple[AdminProtocol, Wire], request: str) -> tuple[int, str, str]:
+    """Status, headers and body of the answer."""
+    protocol, wire = connection
+    wire.sent = b""
+    protocol.data_received(request.replace("\n", "\r\n").encode())
+    if not wire.sent:
+        return 0, "", ""
+    head, _, body = wire.sent.decode().partition("\r\n\r\n")
+    return int(head.split()[1]), head, body
+
+
+def test_get_answers_and_the_connection_can_be_used_again(connection: tuple[AdminProtocol, Wire]) -> None:
+    for _ in range(3):
+        status, head, body = ask(connection, "GET /healthz?x=1 HTTP/1.1\nHost: localhost:9095\n\n")
+        assert (status, body) == (200, "ok\n")
+        assert "content-length: 3" in head.lower()
+    assert not connection[1].closed
+
+
+def test_two_requests_in_one_read_are_both_answered(connection: tuple[AdminProtocol, Wire]) -> None:
+    protocol, wire = connection
+    protocol.data_received(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+    assert wire.sent.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_request_in_pieces_is_answered_when_it_is_whole(connection: tuple[AdminProtocol, Wire]) -> None:
+    protocol, wire = connection
+    for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r":
+        protocol.data_received(bytes([byte]))
+    assert not wire.sent
+    protocol.data_received(b"\n")
+    assert wire.sent.startswith(b"HTTP/1.1 200")
+
+
+def test_head_has_the_headers_of_get_and_no_body(connection: tuple[AdminProtocol, Wire]) -> None:
+    status, head, body = ask(connection, "HEAD /healthz HTTP/1.1\nHost: localhost\n\n")
+    assert (status, body) == (200, "")
+    assert "content-length: 3" in head.lower()
+
+
+def test_an_unknown_path_is_404(connection: tuple[AdminProtocol, Wire]) -> None:
+    assert ask(connection, "GET /etc/passwd HTTP/1.1\nHost: localhost\n\n")[0] == 404
+
+
+def test_another_method_is_405_and_says_what_is_allowed(connection: tuple[AdminProtocol, Wire]) -> None:
+    status, head, _ = ask(connection, "DELETE /healthz HTTP/1.1\nHost: localhost\n\n")
+    assert status == 405
+    assert "allow: get, head" in head.lower()
+
+
+def test_a_body_is_not_read_and_the_connection_ends(connection: tuple[AdminProtocol, Wire]) -> None:
+    status, *_ = ask(connection, "POST /healthz HTTP/1.1\nHost: localhost\nContent-Length: 100000\n\nabc")
+    assert status == 405
+    assert connection[1].closed
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:9095", "127.0.0.1", "127.0.0.1:9095", "127.8.8.8:1", "[::1]", "[::1]:9095"]
+)
+def test_a_host_of_this_machine_is_served(connection: tuple[AdminProtocol, Wire], host: str) -> None:
+    assert ask(connection, f"GET /healthz HTTP/1.1\nHost: {host}\n\n")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "[::2]:1", "0.0.0.0:9095", ""]
+)
+def test_a_host_that_is_not_this_machine_is_403(connection: tuple[AdminProtocol, Wire], host: str) -> None:
+    assert ask(connection, f"GET /healthz HTTP/1.1\nHost: {host}\n\n")[0] == 403
+
+
+def test_a_request_without_host_is_refused(connection: tuple[AdminProtocol, Wire]) -> None:
+    assert ask(connection, "GET /healthz HTTP/1.1\n\n")[0] == 400
+    assert ask((connect(set())), "GET /healthz HTTP/1.0\n\n")[0] == 403
+
+
+def test_a_failing_answer_is_500_and_nothing_else_fails(
+    connection: tuple[AdminProtocol, Wire], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(connection, "GET /boom HTTP/1.1\nHost: localhost\n\n")[0] == 500
+    assert "request failed" in capsys.readouterr().err
+    assert ask(connection, "GET /healthz HTTP/1.1\nHost: localhost\n\n")[0] == 200
+
+
+@pytest.mark.parametrize("garbage", ["\x16\x03\x01\x02garbage\n\n", "GET\n\n", "GET /a b c HTTP/1.1\n\n"])
+def test_what_is_not_http_is_refused_and_closed(connection: tuple[AdminProtocol, Wire], garbage: str) -> None:
+    assert ask(connection, garbage)[0] == 400
+    assert connection[1].closed
+
+
+@pytest.mark.parametrize(("length", "status"), [(MAX_HEADER_BYTES, 200), (MAX_HEADER_BYTES + 1, 431)])
+def test_headers_are_bounded(connection: tuple[AdminProtocol, Wire], length: int, status: int) -> None:
+    protocol, wire = connection
+    start = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
+    protocol.data_received(start + b"y" * (length - len(start)))
+    if status == 200:
+        protocol.data_received(b"\r\n\r\n")
+    assert wire.sent.startswith(b"HTTP/1.1 %d" % status)
+
+
+def test_a_silent_connection_is_closed_at_its_deadline(timers: Timers, connection: tuple[AdminProtocol, Wire]) -> None:
+    ((delay_s, callback),) = timers.pending
+    assert delay_s == http.DEADLINE_S
+    callback()
+    assert connection[1].closed
+
+
+def test_a_slow_request_does_not_get_more_time_by_sending_bytes(
+    timers: Timers, connection: tuple[AdminProtocol, Wire]
+) -> None:
+    before = timers.pending[:]
+    connection[0].data_received(b"GET /healthz HTTP/1.1\r\n")
+    assert timers.pending == before
+    connection[0].data_received(b"Host: localhost\r\n\r\n")
+    assert len(timers.pending) == 1
+    assert timers.pending != before
+
+
+def test_one_connection_too_many_is_closed_at_once(timers: Timers) -> None:
+    opened: set[AdminProtocol] = set()
+    wires = [connect(opened) for _ in range(MAX_CONNECTIONS + 1)]
+    assert [wire.closed for _, wire in wires] == [False] * MAX_CONNECTIONS + [True]
+    wires[0][0].connection_lost(None)
+    assert not connect(opened)[1].closed

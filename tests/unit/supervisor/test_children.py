@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.board import Board, State
+from actors.messages import Slot
+from supervisor.children import (
+    READY_LIMIT_S,
+    Action,
+    AllReady,
+    AllStopped,
+    AskToEnd,
+    Children,
+    Kill,
+    Spawn,
+)
+
+REGISTRY = Slot(0, "registry", "registry")
+ONE, TWO = Slot(1, "ws-1/0", "listener"), Slot(2, "ws-1/1", "listener")
+ADMIN = Slot(3, "admin", "admin")
+SLOTS = (REGISTRY, ONE, TWO, ADMIN)
+
+
+class Machine:
+    """Children with a clock and imaginary processes."""
+
+    def __init__(self) -> None:
+        self.board = Board.create(len(SLOTS))
+        self.children = Children(SLOTS, self.board.row, hang_timeout_s=5.0, backoff_max_s=30.0)
+        self.now = 100.0
+        self.next_pid = 1000
+
+    def take(self, actions: list[Action]) -> list[Action]:
+        for action in actions:
+            if isinstance(action, Spawn):
+                self.next_pid += 1
+                self.children.spawned(action.slot.name, self.next_pid)
+        return actions
+
+    def begin(self) -> list[Action]:
+        return self.take(self.children.begin(self.now))
+
+    def ready(self, slot: Slot) -> list[Action]:
+        return self.take(self.children.ready(slot.name, self.children.pid(slot.name), self.now))
+
+    def exited(self, slot: Slot) -> list[Action]:
+        return self.take(self.children.exited(slot.name, self.now))
+
+    def tick(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.take(self.children.tick(self.now))
+
+    def all_ready(self) -> None:
+        self.begin()
+        for slot in SLOTS:
+            self.ready(slot)
+
+    def state(self, slot: Slot) -> State:
+        return self.children.state(slot.name)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_the_others_wait_for_the_registry(machine: Machine) -> None:
+    assert machine.begin() == [Spawn(REGISTRY)]
+    assert machine.ready(REGISTRY) == [Spawn(ONE), Spawn(TWO), Spawn(ADMIN)]
+
+
+def test_the_others_do_not_wait_for_a_registry_that_dies(machine: Machine) -> None:
+    machine.begin()
+    assert machine.exited(REGISTRY) == [Spawn(REGISTRY), Spawn(ONE), Spawn(TWO), Spawn(ADMIN)]
+
+
+def test_all_ready_is_said_once(machine: Machine) -> None:
+    machine.begin()
+    machine.ready(REGISTRY)
+    assert machine.ready(ONE) == []
+    assert machine.ready(TWO) == []
+    assert machine.ready(ADMIN) == [AllReady()]
+    machine.exited(ONE)
+    assert machine.ready(ONE) == []
+
+
+def test_a_late_ready_of_a_predecessor_changes_nothing(machine: Machine) -> None:
+    machine.all_ready()
+    old = machine.children.pid(ONE.name)
+    machine.exited(ONE)
+    assert machine.children.ready(ONE.name, old, machine.now) == []
+    assert machine.state(ONE) is State.STARTING
+    assert machine.children.ready("nobody", 1, machine.now) == []
+
+
+def test_an_exit_notice_during_the_pause_changes_nothing(machine: Machine) -> None:
+    machine.all_ready()
+    machine.exited(ONE)
+    machine.exited(ONE)
+    assert machine.state(ONE) is State.BACKOFF
+    assert machine.exited(ONE) == []
+    assert machine.tick(0.2) == []
+    assert machine.tick(0.05) == [Spawn(ONE)]
+
+
+def test_the_next_look_is_due_at_the_end_of_the_pause(machine: Machine) -> None:
+    machine.all_ready()
+    assert machine.children.due() == float("inf")
+    machine.exited(ONE)
+    machine.exited(ONE)
+    assert machine.children.due() == machine.now + 0.25
+    machine.tick(0.25)
+    assert machine.children.due() == float("inf")
+
+
+@pytest.mark.parametrize(("silent_s", "killed"), [(4, False), (5, True)])
+def test_a_silent_heart_is_killed_at_the_limit_and_not_before(machine: Machine, silent_s: int, killed: bool) -> None:
+    machine.all_ready()
+    actions: list[Action] = []
+    for _ in range(silent_s):
+        for slot in (REGISTRY, TWO, ADMIN):
+            machine.board.row(slot.index).beat = machine.now
+        actions += machine.tick(1.0)
+    assert actions == ([Kill(ONE, machine.children.pid(ONE.name), "hangs")] if killed else [])
+
+
+def test_a_machine_that_was_paused_for_an_hour_kills_nobody(machine: Machine) -> None:
+    machine.all_ready()
+    assert machine.tick(3600.0) == []
+    for slot in SLOTS:
+        machine.board.row(slot.index).beat = machine.now
+    assert machine.tick(1.0) == []
+
+
+def test_a_start_that_takes_too_long_is_killed(machine: Machine) -> None:
+    machine.begin()
+    seconds = int(READY_LIMIT_S)
+    for _ in range(seconds - 1):
+        assert machine.tick(1.0) == []
+    assert machine.tick(1.0) == [Kill(REGISTRY, 1001, "not ready in time")]
+
+
+def test_the_end_goes_from_listeners_over_admin_to_the_registry(machine: Machine) -> None:
+    machine.all_ready()
+    assert machine.children.stop(machine.now, 3.0) == [AskToEnd(ONE), AskToEnd(TWO)]
+    assert machine.children.stop(machine.now, 3.0) == []
+    assert machine.exited(TWO) == []
+    assert machine.exited(ONE) == [AskToEnd(ADMIN)]
+    assert machine.exited(ADMIN) == [AskToEnd(REGISTRY)]
+    assert machine.exited(REGISTRY) == [AllStopped()]
+    assert {machine.state(slot) for slot in SLOTS} == {State.STOPPED}
+
+
+def test_who_does_not_end_in_time_is_killed_and_the_end_goes_on(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.stop(machine.now, 3.0)
+    machine.exited(TWO)
+    assert machine.tick(2.9) == []
+    assert machine.tick(0.1) == [Kill(ONE, machine.children.pid(ONE.name), "did not end in time")]
+    assert machine.exited(ONE) == [AskToEnd(ADMIN)]
+
+
+def test_nothing_is_started_any_more_once_the_end_has_begun(machine: Machine) -> None:
+    machine.all_ready()
+    machine.exited(ONE)
+    machine.exited(ONE)
+    machine.children.stop(machine.now, 3.0)
+    assert machine.state(ONE) is State.STOPPED
+    assert machine.tick(1.0) == []
+    assert machine.children.due() > machine.now
+
+
+def test_a_tree_that_never_started_is_stopped_at_once(machine: Machine) -> None:
+    assert machine.children.stop(machine.now, 3.0) == [AllStopped()]
+
+
+def test_a_change_that_cannot_be_is_an_error(machine: Machine) -> None:
+    child = machine.children._children[ONE.name]
+    with pytest.raises(ValueError, match="EMPTY cannot become READY"):
+        child.move(State.READY)
+
+
+_EVENTS = st.lists(
+    st.tuples(st.sampled_from(["ready", "exited", "tick", "beat", "stop"]), st.sampled_from(SLOTS), st.floats(0, 3)),
+    max_size=60,
+)
+
+
+@given(_EVENTS)
+def test_whatever_happens_each_slot_has_at_most_one_process(events: list[tuple[str, Slot, float]]) -> None:
+    machine = Machine()
+    alive: set[str] = set()
+
+    def follow(actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Spawn):
+                assert action.slot.name not in alive
+                alive.add(action.slot.name)
+
+    follow(machine.begin())
+    for what, slot, seconds in events:
+        if what == "ready":
+            follow(machine.ready(slot))
+        elif what == "exited":
+            alive.discard(slot.name)
+            follow(machine.exited(slot))
+        elif what == "tick":
+            follow(machine.tick(seconds))
+        elif what == "beat":
+            machine.board.row(slot.index).beat = machine.now
+        else:
+            machine.children.stop(machine.now, 3.0)
+    living = {State.STARTING, State.READY, State.STOPPING}
+    assert alive == {slot.name for slot in SLOTS if machine.state(slot) in living}

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from config.load import decode, to_tables
+from config.settings import Settings
+from supervisor import cli
+from transports.identity import load_or_create_host_key, peer_id_text
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment in which nothing of this machine's own relay is found."""
+    return {"XDG_RUNTIME_DIR": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state"), "FROST_RELAY_CONFIG": ""}
+
+
+def call(home: dict[str, str], *arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments, env=home)
+
+
+BAD = [
+    ("limits.max_circuits=many", 'limits.max_circuits = "many"'),
+    ("limits.nonsense=1", "limits.nonsense"),
+    ('listeners=[{address="/ip4/127.0.0.1/udp/1", workers=1}]', "listeners[0].address"),
+    ('listeners=[{address="/ip4/192.0.2.1/tcp/0", workers=1}]', "listeners[0].address"),
+    ('listeners=[{address="/ip4/127.0.0.1/tcp/0/tls/ws", cert_file="/no/cert", key_file="/no/key"}]', "listeners[0].cert_file"),
+    ('access.deny_subnets=["10.0.0.0/8", "nowhere"]', "access.deny_subnets[1]"),
+    ('announce.addresses=["/ip4/0.0.0.0/tcp/1"]', "announce.addresses[0]"),
+    ('admin.listen="no-such-host.invalid:1"', "admin.listen"),
+    ("log.level=loud", "log.level"),
+]
+
+
+@pytest.mark.parametrize(("setting", "named"), BAD, ids=[each[0][:30] for each in BAD])
+def test_a_wrong_setting_is_one_line_and_exit_code_2_and_nothing_is_left(
+    home: dict[str, str], tmp_path: Path, setting: str, named: str
+) -> None:
+    safe = () if setting.startswith("listeners") else ("--set", 'listeners=[{address="/ip4/127.0.0.1/tcp/0", workers=1}]')
+    result = call(home, "run", *safe, "--set", setting)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert named in result.stderr
+    assert "expected" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2_and_no_key_is_made(home: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = call(home, "run", "--set", f'listeners=[{{address="/ip4/127.0.0.1/tcp/{port}", workers=2}}]')
+    assert result.exit_code == 2
+    assert f"listeners[0].address" in result.stderr  # noqa: F541
+    assert f"port {port} is taken" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_id_creates_the_key_once_and_prints_its_peer_id(home: dict[str, str], tmp_path: Path) -> None:
+    first, second = call(home, "id"), call(home, "id")
+    assert first.exit_code == 0
+    assert first.stdout == second.stdout
+    (key,) = (tmp_path / "state").iterdir()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert first.stdout.strip() == peer_id_text(load_or_create_host_key(str(key)).peer_id)
+
+
+def test_a_key_that_others_can_read_is_refused(home: dict[str, str], tmp_path: Path) -> None:
+    call(home, "id")
+    (key,) = (tmp_path / "state").iterdir()
+    key.chmod(0o644)
+    result = call(home, "id")
+    assert result.exit_code == 2
+    assert "identity.key_file" in result.stderr
+
+
+def test_what_config_show_prints_is_a_configuration_with_the_same_meaning(home: dict[str, str]) -> None:
+    result = call(home, "config", "show", "--set", "limits.max_reservations=10", "--set", "limits.circuit_rate_per_ip=off")
+    tables = to_tables(Settings())
+    tables["limits"] |= {"max_reservations": 10, "circuit_rate_per_ip": "off"}
+    assert decode(tomllib.loads(result.stdout)) == decode(tables)
+
+
+def test_config_check_says_yes_or_names_the_key_and_touches_nothing(home: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[limits]\nmax_reservations = 10\n")
+    assert call(home, "config", "check", str(file)).exit_code == 0
+    file.write_text('[access]\ndeny_peers = ["nobody"]\n')
+    result = call(home, "config", "check", str(file))
+    assert result.exit_code == 2
+    assert "access.deny_peers[0]" in result.stderr
+    assert os.listdir(tmp_path) == ["relay.toml"]
+
+
+def test_a_file_that_is_not_there_is_exit_code_2(home: dict[str, str]) -> None:
+    result = call(home, "run", "--config", "/no/such/file.toml")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "/no/such/file.toml" in result.stderr
+
+
+@pytest.mark.parametrize("command", [cli.main, cli.server])
+def test_version_is_printed(command: object) -> None:
+    result = CliRunner().invoke(command, ["--version"])  # type: ignore[arg-type]
+    assert result.exit_code == 0
+    assert result.stdout.split()[1][0].isdigit()
+
+
+def test_help_has_examples_and_exit_codes() -> None:
+    run = CliRunner().invoke(cli.main, ["run", "--help"]).stdout
+    alone = CliRunner().invoke(cli.server, ["--help"]).stdout
+    for text in (run, alone):
+        assert "Examples:" in text
+        assert "Exit codes:" in text
+        assert '[{address="/ip4/127.0.0.1/tcp/0/ws", workers=2}]' in text
+    assert "frost-relay run --config" in run
+    assert "frost-relay-server --config" in alone
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    assert CliRunner().invoke(cli.server, ["--nonsense"]).exit_code == 2

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from actors.board import Board, State
+from actors.messages import Boot, Slot
+from config.settings import Settings
+from supervisor import plan
+from supervisor.admin.memory import FRESH_S, Memory, read_memory_bytes
+from supervisor.admin.status import Status
+from transports.identity import HostKey, peer_id_text
+
+SLOTS = (
+    plan.MAIN,
+    plan.SYSTEM,
+    plan.SUPERVISOR,
+    plan.REGISTRY,
+    Slot(4, "ws-9091/0", "listener", listener="/ip4/0.0.0.0/tcp/9091/ws"),
+    Slot(5, "tcp-9090/0", "listener", listener="/ip4/0.0.0.0/tcp/9090"),
+    Slot(6, "admin", "admin"),
+)
+
+
+def make() -> tuple[Board, Status]:
+    board = Board.create(len(SLOTS))
+    for slot in SLOTS:
+        row = board.row(slot.index)
+        row.pid, row.state, row.since = 100 + slot.index, State.READY, 1000.0
+    boot = Boot(SLOTS[6], Settings(), "/nowhere", board.fd, b"s" * 32, ("/ip4/192.0.2.1/tcp/9090",), SLOTS)
+    return board, Status(boot, board, memory_bytes=lambda pid: pid * 1000, clock=lambda: 1012.5)
+
+
+def test_the_document_has_exactly_what_was_promised() -> None:
+    board, status = make()
+    board.row(4).connections, board.row(5).connections = 3, 4
+    board.row(4).reservations, board.row(5).circuits = 2, 1
+    board.row(3).connections, board.row(3).reservations, board.row(3).circuits = 7, 2, 1  # the registry's own totals
+    board.row(4).restarts = 5
+    document = status.document()
+    peer = peer_id_text(HostKey.from_seed(b"s" * 32).peer_id)
+    assert document["peer_id"] == peer
+    assert document["addresses"] == [f"/ip4/192.0.2.1/tcp/9090/p2p/{peer}"]
+    assert document["uptime_s"] == 12.5
+    assert document["limits"]["max_reservations"] == 1024
+    assert document["limits"]["reservation_rate_per_peer"] == "30/1h"
+    assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
+    assert list(document) == [
+        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections", "workers",
+    ]  # fmt: skip
+    assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
+    assert document["workers"][4] == {
+        "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
+        "restarts": 5, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
+    }  # fmt: skip
+
+
+def test_readiness_names_who_does_not_serve() -> None:
+    board, status = make()
+    assert status.not_ready() == []
+    board.row(4).state = State.FAILED
+    board.row(3).state = State.STARTING
+    assert status.not_ready() == ["registry starting", "ws-9091/0 failed"]
+
+
+def test_a_process_has_memory_and_none_has_none() -> None:
+    assert read_memory_bytes(os.getpid()) > 1_000_000
+    assert read_memory_bytes(0) == 0
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert read_memory_bytes(process.pid) == 0
+
+
+def test_a_figure_is_used_for_a_moment_and_then_read_again() -> None:
+    now, reads = [0.0], [0]
+
+    def read(pid: int) -> int:
+        reads[0] += 1
+        return pid + reads[0]
+
+    memory = Memory(read, lambda: now[0])
+    assert (memory(100), memory(100), memory(200)) == (101, 101, 202)
+    now[0] = FRESH_S
+    assert memory(100) == 103
+
+
+def test_metrics_are_added_up_over_processes_and_survive_them(tmp_path: Path) -> None:
+    program = (
+        "import sys; from actors import metrics\n"
+        "metrics.adopt(sys.argv[1])\n"
+        "metrics.REFUSALS.labels('circuits_full').inc(int(sys.argv[2]))\n"
+    )
+    for owner, amount in (("4", 2), ("5", 3), ("4", 10)):  # the third is the first one's successor
+        subprocess.run(
+            [sys.executable, "-c", program, owner, str(amount)],
+            check=True, cwd=Path(__file__).parents[3], env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        )  # fmt: skip
+    board, status = make()
+    board.row(4).reservations = 9
+    board.row(4).restarts = 2
+    from supervisor.metrics import exposition  # noqa: PLC0415
+
+    text = exposition(str(tmp_path), status.collector).decode()
+    assert 'frost_relay_refusals_total{reason="circuits_full"} 15.0' in text
+    assert "\nfrost_relay_reservations 9.0" in text
+    assert 'frost_relay_restarts_total{actor="ws-9091/0",role="listener"} 2.0' in text
+    assert 'frost_relay_process_state{actor="admin",role="admin",state="ready"} 1.0' in text
+    assert 'frost_relay_process_memory_bytes{actor="admin",role="admin"} 106000.0' in text
+    assert len(list(tmp_path.iterdir())) <= 3, "one file a slot, not one a process"
+    started = float(text.split("\nfrost_relay_start_time_seconds ")[1].split()[0])
+    assert abs(time.time() - 12.5 - started) < 60
