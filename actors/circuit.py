@@ -38,13 +38,15 @@ class Leg:
     Each method is a door into code of ours, so each keeps a fault inside.
     """
 
-    __slots__ = ("bytes", "ended", "other", "splice", "stream")
+    __slots__ = ("_uncounted", "bytes", "ended", "other", "splice", "stream")
 
     def __init__(self, stream: Stream, splice: Splice) -> None:
         self.stream = stream
         self.splice = splice
         self.other = self
         self.bytes = 0
+        # What waits in the stream already (an answer behind a full window) is no byte of the other side's.
+        self._uncounted = stream.queued_bytes
         self.ended = False
 
     def data_received(self, data: Buffer) -> None:
@@ -63,12 +65,27 @@ class Leg:
 
     def reset_received(self) -> None:
         """The stream of this side is gone."""
-        self.splice.finish(End.RESET)
+        try:
+            self.splice.finish(End.RESET)
+        except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
+            self.splice.fault(error)
 
     def data_sent(self, count_bytes: int) -> None:
-        """Bytes that waited for this side's peer have gone out: whoever sent them may send as many more."""
-        self.other.stream.consumed(count_bytes)
-        self.splice.settle()
+        """Bytes that waited for this side's peer have gone out."""
+        try:
+            self.went_out(count_bytes)
+            self.splice.moved()
+        except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
+            self.splice.fault(error)
+
+    def went_out(self, count_bytes: int) -> None:
+        """Whoever sent the bytes that have gone out to this side may send as many more."""
+        if self._uncounted:
+            uncounted = min(self._uncounted, count_bytes)
+            self._uncounted -= uncounted
+            count_bytes -= uncounted
+        if count_bytes:
+            self.other.stream.consumed(count_bytes)
 
 
 class Splice:
@@ -93,14 +110,16 @@ class Splice:
 
     def bytes_from(self, leg: Leg, data: Buffer) -> None:
         """Pass bytes on."""
-        sent = leg.other.stream.write(data)
-        if sent:
-            leg.stream.consumed(sent)
+        leg.other.went_out(leg.other.stream.write(data))
 
     def end_from(self, leg: Leg) -> None:
         """Half-close passes through: FIN from one side is FIN to the other, the other direction lives on."""
         leg.ended = True
         leg.other.stream.close()
+        self.settle()
+
+    def moved(self) -> None:
+        """Bytes that waited have gone out, and maybe the FIN behind them."""
         self.settle()
 
     def settle(self) -> None:
@@ -118,8 +137,10 @@ class Splice:
         if self.over:
             return
         self.over = True
-        self.left.stream.reset()
-        self.right.stream.reset()
+        try:
+            self.left.stream.reset()
+        finally:
+            self.right.stream.reset()
 
 
 class CircuitOwner(Protocol):
@@ -189,9 +210,12 @@ class CircuitActor(Splice):
             return
         leg.bytes = total
         self._moved_at_s = self._owner.now_s
-        sent = leg.other.stream.write(data)
-        if sent:
-            leg.stream.consumed(sent)
+        leg.other.went_out(leg.other.stream.write(data))
+
+    def moved(self) -> None:
+        """A receiver that is slow is not idle."""
+        self._moved_at_s = self._owner.now_s
+        self.settle()
 
     def deadline(self) -> None:
         """The duration is over, or it is time to see whether anything moves."""
@@ -207,10 +231,12 @@ class CircuitActor(Splice):
         """Reset what is left and give the slot back. Once."""
         if self.over:
             return
-        super().finish(end)
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._owner.circuit_ended(self, end)
+        try:
+            super().finish(end)
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._owner.circuit_ended(self, end)
 
     def _arm(self) -> None:
         when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)

@@ -14,16 +14,19 @@ SLOT_S: Final = 0.25
 
 
 class Deadline:
-    """One pending call. `cancel` is cheap: the entry stays in its slot and is skipped there."""
+    """One pending call."""
 
-    __slots__ = ("action",)
+    __slots__ = ("_slot", "action")
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[], None], slot: dict[Deadline, None]) -> None:
         self.action: Callable[[], None] | None = action
+        self._slot = slot
+        slot[self] = None
 
     def cancel(self) -> None:
-        """The call will not be made."""
+        """The call will not be made, and nothing of it stays: peers renew what is due in an hour as often as they like."""
         self.action = None
+        self._slot.pop(self, None)
 
 
 class Deadlines:
@@ -32,16 +35,14 @@ class Deadlines:
     __slots__ = ("_next_slot", "_on_fault", "_slots")
 
     def __init__(self, now_s: float, on_fault: Callable[[Exception], None]) -> None:
-        self._slots: dict[int, list[Deadline]] = {}
+        self._slots: dict[int, dict[Deadline, None]] = {}
         self._next_slot = int(now_s / SLOT_S)
         self._on_fault = on_fault
 
     def at(self, when_s: float, action: Callable[[], None]) -> Deadline:
         """Call `action` once `when_s` (seconds of the clock that `advance` is given) has passed."""
-        deadline = Deadline(action)
         slot = max(math.ceil(when_s / SLOT_S), self._next_slot)
-        self._slots.setdefault(slot, []).append(deadline)
-        return deadline
+        return Deadline(action, self._slots.setdefault(slot, {}))
 
     def advance(self, now_s: float) -> None:
         """Make every call that is due at `now_s`."""
@@ -56,7 +57,7 @@ class Deadlines:
             due = [slot for slot in range(self._next_slot, current + 1) if slot in self._slots]
         self._next_slot = current + 1
         for slot in due:
-            for deadline in self._slots.pop(slot):
+            for deadline in tuple(self._slots.pop(slot)):  # a call may cancel another one of its slot
                 self._call(deadline)
 
     def _call(self, deadline: Deadline) -> None:

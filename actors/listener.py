@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from actors import log, metrics
+from actors import log
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.worker import Worker
@@ -58,30 +58,28 @@ class ListenerActor(LoopActor):
     async def _serve_websocket(self, sock: socket.socket, address: ListenAddress) -> asyncio.Server:
         worker, slot = self._worker, self.boot.slot
         listener = self.boot.settings.listeners[slot.listener_index]
-        key = f"listeners[{slot.listener_index}]"
-        tls = server_context(listener.cert_file, listener.key_file, key) if address.tls else None
-        timeout_s = self.boot.settings.limits.handshake_timeout_s
+        tls, tls_timeout_s = None, None
+        if address.tls:
+            tls = server_context(listener.cert_file, listener.key_file, f"listeners[{slot.listener_index}]")
+            tls_timeout_s = worker.handshake_timeout_s
         return await websocket.serve(
-            sock, worker.flusher, worker.clock, self._attach_websocket, self._admit_upgrade, timeout_s, tls
+            sock, worker.flusher, worker.clock, worker.accept, self._admit_upgrade, tls, tls_timeout_s
         )
 
     def _attach_tcp(self, wire: Wire) -> None:
-        self._worker.accept(wire, wire.ip, wire.port)
+        self._worker.accept(wire)
+        if self._worker.arrived(wire, wire.ip, wire.port) is not None:
+            wire.abort()
 
-    def _attach_websocket(self, wire: Wire, headers: Mapping[str, str]) -> None:
+    def _admit_upgrade(self, wire: Wire, headers: Mapping[str, str]) -> HTTPStatus | None:
+        """Who is behind the proxy, and may this page come in? Only the Origin is known to be what the browser says."""
+        worker = self._worker
         ip, port = wire.ip, wire.port
-        if self._worker.access.is_trusted_proxy(ip):
-            ip, port = client_address(headers, ip, port, self._worker.access.is_trusted_proxy)
-        self._worker.accept(wire, ip, port)
-
-    def _admit_upgrade(self, headers: Mapping[str, str]) -> HTTPStatus | None:
-        """Before the upgrade only the Origin is known to be what the browser says."""
-        origin = headers.get("origin")
-        if self._worker.access.origin_allowed(origin):
-            return None
-        metrics.REFUSALS.labels(Reason.ORIGIN_DENIED.value).inc()
-        _logger.info("refused", asked="upgrade", reason=Reason.ORIGIN_DENIED.value, origin=str(origin)[:200])
-        return HTTPStatus.FORBIDDEN
+        if worker.access.is_trusted_proxy(ip):
+            ip, port = client_address(headers, ip, port, worker.access.is_trusted_proxy)
+        if not worker.access.origin_allowed(headers.get("origin")):
+            return worker.refuse(wire, Reason.ORIGIN_DENIED)
+        return worker.arrived(wire, ip, port)
 
 
 def _transport_name(address: ListenAddress) -> str:

@@ -67,13 +67,13 @@ class Peer:
         "worker",
     )
 
-    def __init__(self, worker: Worker, wire: Wire, connection_id: int, transport: str, ip: str, port: int) -> None:
+    def __init__(self, worker: Worker, wire: Wire, connection_id: int, transport: str, timeout_s: float) -> None:
         self.worker = worker
         self.wire = wire
         self.id = connection_id
         self.transport = transport
-        self.ip = ip
-        self.port = port
+        self.ip = wire.ip  # the proxy's until it has said for whom it speaks
+        self.port = wire.port
         self.key = b""
         self.agent = ""
         self.connected = True
@@ -81,7 +81,6 @@ class Peer:
         self._reservation_deadline: Deadline | None = None
         self._pinged = False
         self.connection = worker.new_connection(self, wire.wake)
-        timeout_s = worker.settings.limits.handshake_timeout_s
         self._deadline = worker.deadlines.at(worker.now_s + timeout_s, self._handshake_timed_out)
 
     @property

@@ -1,6 +1,6 @@
 """The ping protocol: gives back what it gets, 32 bytes at a time or however they come.
 
-Must never hold more than the peer's window: bytes are given credit for only when they have gone back.
+Must never hold more than MAX_WAITING_BYTES for a peer that sends pings and does not read the answers.
 Spec: libp2p/specs ping/ping.md.
 """
 
@@ -11,6 +11,8 @@ from typing import Final
 from transports.yamux import Buffer, Stream
 
 PROTOCOL: Final = b"/ipfs/ping/1.0.0"
+MAX_WAITING_BYTES: Final = 4096
+"""A ping is 32 bytes and a peer has one or a few under way."""
 
 
 class PingStream:
@@ -23,9 +25,12 @@ class PingStream:
 
     def data_received(self, data: Buffer) -> None:
         """Echo."""
-        sent = self._stream.write(data)
-        if sent:
-            self._stream.consumed(sent)
+        stream = self._stream
+        sent = stream.write(data)
+        if stream.queued_bytes > MAX_WAITING_BYTES:
+            stream.reset()
+        elif sent:
+            stream.consumed(sent)
 
     def data_sent(self, count_bytes: int) -> None:
         """Echoes that waited have gone back."""

@@ -15,6 +15,7 @@ from actors.deadlines import Deadlines
 from actors.limits import Reason
 from actors.proto.circuit_pb2 import Limit, Peer, Status, StopMessage
 from transports.errors import PeerError
+from transports.negotiation import OutboundNegotiation
 from transports.upgrade import Connection
 from transports.varint import DelimitedReader, delimited
 from transports.yamux import Buffer, Stream
@@ -27,7 +28,7 @@ STOP_TIMEOUT_S: Final = 25.0
 class StopCall:
     """One CONNECT to a target that is connected to this worker; the handler of its stop stream."""
 
-    __slots__ = ("_answer", "_deadline", "_reader", "_stream")
+    __slots__ = ("_answer", "_deadline", "_reader", "_stream", "_target")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class StopCall:
         answer: Answer,
     ) -> None:
         self._answer: Answer | None = answer
+        self._target = target
         self._reader = DelimitedReader(MAX_MESSAGE_BYTES)
         message = StopMessage(type=StopMessage.CONNECT, peer=Peer(id=source), limit=limit)
         self._deadline = deadlines.at(now_s + STOP_TIMEOUT_S, self._timed_out)
@@ -74,7 +76,13 @@ class StopCall:
 
     def reset_received(self) -> None:
         """The target reset the stream, does not speak stop, or its connection is gone."""
-        self._end(Reason.TARGET_REFUSED, b"")
+        asked = self._stream.handler
+        if self._target.over:
+            self._end(Reason.TARGET_GONE, b"")
+        elif isinstance(asked, OutboundNegotiation) and asked.declined:
+            self._end(Reason.TARGET_WITHOUT_STOP, b"")
+        else:
+            self._end(Reason.TARGET_REFUSED, b"")
 
     def data_sent(self, count_bytes: int) -> None:
         """Our request is small and not counted."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib.metadata import version
-from typing import Final
+from typing import Final, cast
 
 from actors import identify, log, metrics
 from actors.access import AccessRules, normal_ip
@@ -50,6 +51,8 @@ class Worker:
         self.name = boot.slot.name
         self.settings = boot.settings
         self.transport = transport
+        # TLS shakes hands before the connection is seen here, and its half of the time is then over.
+        self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if transport == "wss" else 1)
         self.loop = loop
         self.now_s = time.monotonic()
         self.board = Board.attach(boot.board_fd)
@@ -128,31 +131,37 @@ class Worker:
 
     # Peers
 
-    def admit(self, ip: str) -> Reason | None:
-        """Why a connection from this address is not accepted now; None: it is, unless the registry evicts it."""
-        limits = self.settings.limits
-        if not self.access.address_allowed(ip):
-            return Reason.SUBNET_DENIED
-        if sum(row.pending_handshakes for row in self._listener_rows) >= limits.max_pending_handshakes:
-            return Reason.PENDING_HANDSHAKES_FULL
-        return None
-
-    def accept(self, wire: Wire, ip: str, port: int) -> None:
-        """A new connection: it gets an owner, and is ended at once if it is refused."""
+    def accept(self, wire: Wire) -> None:
+        """A new socket: it gets an owner, with a deadline over all that follows, before a byte is read."""
         self.clock()
-        ip = normal_ip(ip)
-        peer = Peer(self, wire, self._next_connection, self.transport, ip, port)
+        peer = Peer(self, wire, self._next_connection, self.transport, self.handshake_timeout_s)
         self._next_connection += 1
         wire.owner = peer
         wire.endpoint = peer.connection
         self.peers[peer.id] = peer
+        pending = sum(row.pending_handshakes for row in self._listener_rows)
         self.row.connections += 1
         self.row.pending_handshakes += 1
         metrics.CONNECTIONS.labels(self.transport).inc()
-        self.registry.connected(peer.id, ip)
-        reason = self.admit(ip)
-        if reason is not None:
-            wire.abort(LimitError(reason))
+        if pending >= self.settings.limits.max_pending_handshakes:
+            wire.abort(LimitError(Reason.PENDING_HANDSHAKES_FULL))
+
+    def arrived(self, wire: Wire, ip: str, port: int) -> HTTPStatus | None:
+        """It is known where a connection comes from: behind a proxy only now. Counted by the registry from here on.
+
+        Refused, it is ended; the status is for a request that can still be answered.
+        """
+        peer = cast("Peer", wire.owner)
+        peer.ip, peer.port = normal_ip(ip), port
+        if not self.access.address_allowed(peer.ip):
+            return self.refuse(wire, Reason.SUBNET_DENIED)
+        self.registry.connected(peer.id, peer.ip)
+        return None
+
+    def refuse(self, wire: Wire, reason: Reason) -> HTTPStatus:
+        """Take nothing from a connection that may not come in; a WebSocket client is told by the status."""
+        wire.refuse(LimitError(reason))
+        return HTTPStatus.FORBIDDEN
 
     def new_connection(self, peer: Peer, wake: Callable[[], None]) -> Connection:
         """The protocol stack of a new peer."""

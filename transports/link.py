@@ -20,7 +20,8 @@ class LinkConnection:
     __slots__ = ("session",)
 
     def __init__(self, initiator: bool, handler: SessionHandler, wake: Callable[[], None]) -> None:
-        self.session: Session | None = Session(initiator, handler, wake, MAX_LINK_STREAMS)
+        # A worker resets as many streams as circuits end, all of them at once when it stops: no budget.
+        self.session: Session | None = Session(initiator, handler, wake, MAX_LINK_STREAMS, max_resets=float("inf"))
 
     def receive(self, data: Buffer, now_s: float) -> None:
         """Bytes from the other worker; copied, because the read buffer is shared and a circuit may queue them."""

@@ -65,6 +65,8 @@ class _Reader:
                 return None
             if buffer[1] & 0x80:
                 raise NegotiationError("message length takes more than two bytes")
+            if not buffer[1]:
+                raise NegotiationError("message length is not minimal")
             length, start = length & 0x7F | buffer[1] << 7, 2
         if not 1 <= length <= MAX_MESSAGE_BYTES:
             raise NegotiationError(f"message of {length} bytes, at most {MAX_MESSAGE_BYTES} are allowed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from transports.errors import PeerError
-from transports.multistream import Initiator, Responder
+from transports.multistream import Initiator, NotSupportedError, Responder
 from transports.yamux import Buffer, Stream, StreamHandler
 
 
@@ -69,15 +69,16 @@ class OutboundNegotiation:
     """We opened the stream for one protocol. Name and first data leave in one write (lazy negotiation).
 
     `handler` gets what follows the peer's agreement; if the peer declines or breaks the rules, `handler.reset_received`
-    is called after the stream was reset.
+    is called after the stream was reset. `declined`: it was because the peer does not speak the protocol.
     """
 
-    __slots__ = ("_handler", "_initiator", "_stream")
+    __slots__ = ("_handler", "_initiator", "_stream", "declined")
 
     def __init__(self, stream: Stream, protocol: bytes, handler: StreamHandler, first: bytes = b"") -> None:
         self._stream = stream
         self._handler = handler
         self._initiator = Initiator(protocol)
+        self.declined = False
         stream.handler = self
         stream.write(self._initiator.start() + first)
 
@@ -86,7 +87,8 @@ class OutboundNegotiation:
         stream = self._stream
         try:
             self._initiator.receive(data)
-        except PeerError:
+        except PeerError as error:
+            self.declined = isinstance(error, NotSupportedError)
             stream.reset()
             self._handler.reset_received()
             return

@@ -212,7 +212,8 @@ class SecureChannel:
                 raise NoiseError("a message does not authenticate") from error
             self._open_counter = counter + 1
             position = end
-        self._partial = bytearray(view[position:]) if position < size else None
+        if position or data is not self._partial:
+            self._partial = bytearray(view[position:]) if position < size else None
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
 
@@ -286,8 +287,8 @@ class Handshake:
     """One libp2p handshake over XX.
 
     Feed what arrives to `receive`, send what it returns. When `channel` is set the handshake is over: `peer` is the
-    authenticated peer ID, `peer_key` its public key protobuf, `muxer` the one both named (None: negotiate it),
-    and `rest()` gives the bytes that came behind.
+    authenticated peer ID, `muxer` the one both named (None: negotiate it), and `rest()` gives the bytes that came
+    behind.
     """
 
     __slots__ = ("_buffer", "_muxers", "_payload", "_role", "_step", "_xx", "channel", "muxer", "peer")

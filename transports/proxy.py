@@ -20,7 +20,8 @@ def client_address(
 
     A proxy that does not write the client's port leaves 0: the port is unknown.
     """
-    header = headers.get("x-forwarded-for", "")
+    # Some proxies (HAProxy) add a line of their own behind the client's: all lines are one list (RFC 9110, 5.3).
+    header = ",".join(value for name, value in headers.items() if name.lower() == "x-forwarded-for")
     if not header or len(header) > MAX_HEADER_CHARACTERS:
         return ip, port
     for entry in reversed(header.split(",")):

@@ -103,6 +103,11 @@ class Connection:
         if self.session is not None:
             self.session.go_away(code)
 
+    @property
+    def over(self) -> bool:
+        """Whether the socket is gone."""
+        return isinstance(self._stage, _Closed)
+
     def closed(self) -> None:
         """The socket is gone: all streams end and nothing is received any more."""
         self._stage = _Closed()

@@ -56,6 +56,8 @@ class DelimitedReader:
             start += 1
             length |= (byte & 0x7F) << shift
             if not byte & 0x80:
+                if not byte and start > 1:
+                    raise FrameError("length prefix with a byte too many")
                 break
             shift += 7
             if shift > 28:

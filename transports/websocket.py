@@ -4,20 +4,21 @@ A libp2p peer may cut its byte stream into frames as it likes, so frames and fra
 never assembled. Must never trust a length or a frame type: what is not binary data ends the connection.
 
 picows as it needs to be run (measured): without aiofastnet, whose listener goes deaf after a peer that resets right
-behind a frame; a read buffer of 2 KiB instead of 16 (14 instead of 28 KiB for an idle peer); a backlog of 4096.
+behind a frame; a read buffer of 2 KiB instead of 16 (14 instead of 28 KiB for an idle peer); a backlog of 4096. Its
+protocol class is used directly, so that a connection is ours from accept and not only from the upgrade.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from picows import (
+    WSAutoPingStrategy,
     WSCloseCode,
     WSFrame,
     WSListener,
@@ -26,8 +27,8 @@ from picows import (
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
 )
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stubs
 
 from transports.errors import PeerError
 from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
@@ -38,15 +39,13 @@ READ_BUFFER_BYTES: Final = 2048
 BACKLOG: Final = 4096
 MAX_EMPTY_FRAMES: Final = 64
 
-# picows logs a peer's protocol errors as errors, some with a trace; they are counted here instead.
-_silent = logging.getLogger("picows.server")
-_silent.setLevel(logging.CRITICAL + 1)
-
-_PAGE = b"This is a libp2p circuit relay (FROST Relay). It speaks WebSocket to libp2p nodes, and nothing to people.\n"
-
+_PAGE: Final = (
+    b"This is a libp2p circuit relay. It speaks WebSocket to libp2p nodes, and has nothing to show to people.\n"
+)
 _DATA: Final = (WSMsgType.BINARY, WSMsgType.CONTINUATION)
 
-Attach = Callable[[Wire, Mapping[str, str]], None]
+Admit = Callable[[Wire, Mapping[str, str]], HTTPStatus | None]
+"""Decides on an upgrade request's headers: None lets it in, a status refuses it."""
 
 
 class WebSocketError(PeerError):
@@ -55,39 +54,92 @@ class WebSocketError(PeerError):
     reason = "websocket"
 
 
-class WebSocketEnd(WSListener):
-    """The socket end of a WebSocket connection.
+class _Silence:
+    """A logger for picows, which logs what peers do wrong as errors; here that is counted.
 
-    `attach(wire, headers)` gives the new wire its endpoint and owner; the headers are those of the upgrade request.
+    One of logging's own would also cost each connection a child logger, 1 KiB.
     """
 
-    __slots__ = ("_attach", "_empty_frames", "_flusher", "_now", "_transport", "_wire")
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return False
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    debug = info = warning = error = exception = log
+
+
+_SILENCE: Final = _Silence()
+
+
+class WebSocketEnd(WSListener):
+    """The socket end of a WebSocket connection, from accept.
+
+    `attach(wire)` gives the new wire its endpoint and owner; `admit(wire, headers)` is asked at the upgrade.
+    """
+
+    __slots__ = (
+        "_admit",
+        "_attach",
+        "_broken",
+        "_empty_frames",
+        "_flusher",
+        "_now",
+        "_transport",
+        "_upgraded",
+        "_wire",
+    )
 
     _transport: WSTransport
     _wire: Wire
 
-    def __init__(self, flusher: Flusher, now: Callable[[], float], attach: Attach) -> None:
+    def __init__(
+        self, flusher: Flusher, now: Callable[[], float], attach: Callable[[Wire], None], admit: Admit
+    ) -> None:
         self._flusher = flusher
         self._now = now
         self._attach = attach
+        self._admit = admit
         self._empty_frames = 0
+        self._broken = False
+        self._upgraded = False
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """picows': the upgrade is done."""
+    # From accept to upgrade
+
+    def accepted(self, transport: WSTransport) -> None:
+        """The socket is there; nothing has been read yet."""
         self._transport = transport
         underlying = transport.underlying_transport
         underlying.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
         peername = underlying.get_extra_info("peername")
         ip, port = (peername[0], peername[1]) if isinstance(peername, tuple) else ("", 0)
         self._wire = Wire(self, self._flusher, self._now, ip, port)
-        headers = transport.request.headers
+        self._attach(self._wire)
+
+    def answer(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        """A plain HTTP request gets a short page, never a hang; an upgrade goes to this listener if it is admitted."""
+        headers = request.headers
+        if "upgrade" not in headers:
+            return WSUpgradeResponseWithListener(_plain_http(request.path), None)
         try:
-            self._attach(self._wire, headers)
+            refused = self._admit(self._wire, headers)
         except Exception as error:  # noqa: BLE001 - ours; picows would only log it, where nobody counts it
             self._flusher.on_fault(error)
-            transport.disconnect(False)
-        # picows keeps the request; its headers are needed once, and an idle peer should not pay for them.
-        headers.clear()
+            refused = HTTPStatus.INTERNAL_SERVER_ERROR
+        if refused is not None:
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(refused), None)
+        return self
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """picows': the upgrade is done. It keeps the request; its headers are not needed any more."""
+        self._upgraded = True
+        transport.request.headers.clear()
+
+    def lost(self) -> None:
+        """The socket is gone, whether it came to the upgrade or not."""
+        self._wire.lost(WebSocketError("a frame that breaks RFC 6455") if self._broken else None)
+
+    # Frames
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """picows': one frame, its payload valid during the call."""
@@ -107,9 +159,8 @@ class WebSocketEnd(WSListener):
             self._wire.close(WebSocketError("a text frame"))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """picows': the socket is gone. A close frame that we did not send was picows' answer to a broken frame."""
-        broken = transport.is_close_frame_sent and not self._wire.closing
-        self._wire.lost(WebSocketError("a frame that breaks RFC 6455") if broken else None)
+        """picows': `lost` follows. A close frame that we did not send was picows' answer to a broken frame."""
+        self._broken = transport.is_close_frame_sent and not self._wire.closing
 
     def pause_writing(self) -> None:
         """picows': over the high-water mark."""
@@ -124,6 +175,8 @@ class WebSocketEnd(WSListener):
         if self._empty_frames > MAX_EMPTY_FRAMES:
             self._wire.close(WebSocketError("empty frames without end"))
 
+    # To the socket
+
     def write(self, data: Buffer) -> None:
         """One frame, or as many as MAX_FRAME_BYTES asks for."""
         if len(data) <= MAX_FRAME_BYTES:
@@ -134,10 +187,11 @@ class WebSocketEnd(WSListener):
             self._transport.send(WSMsgType.BINARY, view[start : start + MAX_FRAME_BYTES])
 
     def shut(self, error: Exception | None) -> None:
-        """A close frame, then TCP's goodbye."""
-        if not self._transport.is_close_frame_sent:
-            self._transport.send_close(WSCloseCode.OK if error is None else WSCloseCode.PROTOCOL_ERROR)
-        self._transport.disconnect(True)
+        """A close frame if there was an upgrade, then TCP's goodbye."""
+        transport = self._transport
+        if self._upgraded and not transport.is_close_frame_sent:
+            transport.send_close(WSCloseCode.OK if error is None else WSCloseCode.PROTOCOL_ERROR)
+        transport.disconnect(True)
 
     def cut(self) -> None:
         """Close at once."""
@@ -148,41 +202,56 @@ class WebSocketEnd(WSListener):
         return self._transport.underlying_transport.get_write_buffer_size()
 
 
-Admit = Callable[[Mapping[str, str]], HTTPStatus | None]
-"""Decides on an upgrade request's headers: None lets it in, a status refuses it."""
+class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
+    """picows' protocol, telling its end of accept and of every end."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: WebSocketEnd) -> None:
+        super().__init__(
+            None,  # host and port, path: a client's
+            None,
+            False,
+            end.answer,
+            _SILENCE,
+            True,  # disconnect on an exception
+            None,  # no time-out of picows' own: the owner's runs from accept, over all steps
+            False,  # no pings of its own
+            0,
+            0,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # pongs are ours, so that they are bounded
+            MAX_FRAME_BYTES,
+            None,  # extra headers: a client's
+            READ_BUFFER_BYTES,
+        )
+        self._end = end
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._end.accepted(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end.lost()
 
 
 async def serve(
     sock: socket.socket,
     flusher: Flusher,
     now: Callable[[], float],
-    attach: Attach,
+    attach: Callable[[Wire], None],
     admit: Admit,
-    handshake_timeout_s: float,
     tls: ssl.SSLContext | None = None,
+    tls_handshake_timeout_s: float | None = None,
 ) -> asyncio.Server:
-    """Accept WebSocket connections on a listening socket. A plain HTTP request gets a short page, never a hang."""
-
-    def answer(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        headers = request.headers
-        if "upgrade" not in headers:
-            return WSUpgradeResponseWithListener(_plain_http(request.path), None)
-        refused = admit(headers)
-        if refused is not None:
-            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(refused), None)
-        return WebSocketEnd(flusher, now, attach)
-
-    return await ws_create_server(
-        answer,
+    """Accept WebSocket connections on a listening socket."""
+    return await asyncio.get_running_loop().create_server(
+        lambda: _Protocol(WebSocketEnd(flusher, now, attach, admit)),
         sock=sock,
         ssl=tls,
+        ssl_handshake_timeout=tls_handshake_timeout_s,
         backlog=BACKLOG,
-        websocket_handshake_timeout=handshake_timeout_s,
-        logger_name=_silent,
-        enable_auto_pong=False,
-        max_frame_size=MAX_FRAME_BYTES,
-        read_buffer_init_size=READ_BUFFER_BYTES,
-        use_aiofastnet=False,
     )
 
 

@@ -18,6 +18,8 @@ LOW_WATER_BYTES: Final = 16 * 1024
 # What may wait in the transport: up to the high-water mark and one turn's output before it says pause, and 64 KiB of
 # control frames (pongs, answers, resets) after it; data of circuits waits in its stream meanwhile.
 OUTPUT_LIMIT_BYTES: Final = HIGH_WATER_BYTES + 2 * OUTPUT_SOFT_LIMIT_BYTES + 64 * 1024
+# A socket that is closed stays until the peer has taken what was written; one that never does would stay for ever.
+LINGER_S: Final = 5.0
 
 
 class NotReadingError(PeerError):
@@ -54,13 +56,15 @@ class WireOwner(Protocol):
 class Flusher:
     """The wires that have output, written once a loop turn.
 
-    `on_fault(error)` is told of a fault of ours while writing to one wire; only that wire is aborted.
+    A fault of ours while writing to one wire aborts that wire only, and its owner is told of it. `on_fault(error)` gets
+    the faults that no owner can be told of. `call_later` is the loop's.
     """
 
-    __slots__ = ("_call_soon", "_dirty", "on_fault")
+    __slots__ = ("_call_soon", "_dirty", "call_later", "on_fault")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> None:
         self._call_soon = loop.call_soon
+        self.call_later = loop.call_later
         self._dirty: list[Wire] = []
         self.on_fault = on_fault
 
@@ -76,7 +80,6 @@ class Flusher:
             try:
                 wire.flush()
             except Exception as error:  # noqa: BLE001 - one connection's fault must not keep the others' bytes
-                self.on_fault(error)
                 wire.abort(error)
 
 
@@ -149,13 +152,15 @@ class Wire:
         """Say goodbye (GoAway, then the transport's own), then close. What waits in streams is dropped."""
         if self.closing:
             return
+        self.closing = True
         self._error = error
         self.endpoint.go_away(code)
         data = self.endpoint.take_output()
-        self.closing = True
         if data:
             self.end.write(data)
         self.end.shut(error)
+        if self.end.unsent_bytes():
+            self._flusher.call_later(LINGER_S, self.end.cut)
 
     def abort(self, error: Exception | None = None) -> None:
         """Drop the socket at once, with all that waits in it."""
@@ -163,6 +168,11 @@ class Wire:
         if self._error is None:
             self._error = error
         self.end.cut()
+
+    def refuse(self, error: Exception) -> None:
+        """Take nothing more from this peer; the socket's end closes it once it has answered a request under way."""
+        self.closing = True
+        self._error = error
 
     # From the socket
 
@@ -180,8 +190,14 @@ class Wire:
     def lost(self, error: Exception | None = None) -> None:
         """The socket is gone; `error` is the peer's fault that the socket's end saw, if any."""
         self.closing = True
-        self.endpoint.closed()
-        self.owner.wire_lost(self._error or error)
+        try:
+            self.endpoint.closed()
+        except Exception as fault:  # noqa: BLE001 - ours: whatever a stream's end does, the connection's is told
+            error = self._error = fault
+        try:
+            self.owner.wire_lost(self._error or error)
+        except Exception as fault:  # noqa: BLE001 - ours; picows would only log it, where nobody counts it
+            self._flusher.on_fault(fault)
 
     def pause(self) -> None:
         """The socket holds more than HIGH_WATER_BYTES."""

@@ -47,7 +47,8 @@ class Session:
 
     `wake` is called when output appears where there was none; the owner then collects it with `take_output`.
     `congested` is true while the transport does not take more, or when a turn has produced
-    OUTPUT_SOFT_LIMIT_BYTES: data then waits in its stream, control frames still go out.
+    OUTPUT_SOFT_LIMIT_BYTES: data then waits in its stream, control frames still go out. `max_resets` is the budget of
+    resets; infinite for a peer that is trusted.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Session:
         "_handler",
         "_inbound",
         "_max_inbound",
+        "_max_resets",
         "_next_id",
         "_out",
         "_out_bytes",
@@ -64,6 +66,7 @@ class Session:
         "_peer_parity",
         "_reset_budget",
         "_reset_budget_at_s",
+        "_resets_sent",
         "_transport_paused",
         "_waiting",
         "_wake",
@@ -72,7 +75,12 @@ class Session:
     )
 
     def __init__(
-        self, initiator: bool, handler: SessionHandler, wake: Callable[[], None], max_inbound_streams: int
+        self,
+        initiator: bool,
+        handler: SessionHandler,
+        wake: Callable[[], None],
+        max_inbound_streams: int,
+        max_resets: float = RESET_BUDGET,
     ) -> None:
         self._handler = handler
         self._wake = wake
@@ -91,8 +99,9 @@ class Session:
         self._transport_paused = False
         self.congested = False
         self._waiting: dict[Stream, None] = {}
-        self._reset_budget = float(RESET_BUDGET)
+        self._max_resets = self._reset_budget = max_resets
         self._reset_budget_at_s = 0.0
+        self._resets_sent = 0
 
     # Output
 
@@ -141,13 +150,20 @@ class Session:
         self.output_taken()
 
     def wait(self, stream: Stream) -> None:
-        """A stream has queued data that neither window nor transport lets go."""
+        """A stream has data that its window allows and the transport does not."""
         self._waiting[stream] = None
 
     def _resume_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for stream in waiting:
+        # One that fills the output waits again at the end of the row, so that each has its turn.
+        while self._waiting and not self.congested:
+            stream = next(iter(self._waiting))
+            del self._waiting[stream]
             stream.resume()
+
+    def reset_sent(self, stream: Stream) -> None:
+        """The stream's: it was reset from here, for the peer's fault as a rule; counted when it opens the next."""
+        if stream.id & 1 == self._peer_parity:
+            self._resets_sent += 1
 
     def forget(self, stream: Stream) -> None:
         """The stream's: both directions are over."""
@@ -173,9 +189,16 @@ class Session:
         self.send_frame(GO_AWAY, 0, 0, code, b"")
 
     def connection_lost(self) -> None:
-        """The pipe is gone: every stream ends, every handler is told."""
+        """The pipe is gone: every stream ends, every handler is told, also when one of them raises."""
+        fault: Exception | None = None
         for stream in list(self.streams.values()):
-            stream.on_gone()
+            if stream.alive:  # one that another's handler has reset meanwhile was told enough
+                try:
+                    stream.on_gone()
+                except Exception as error:  # noqa: BLE001 - raised again below, when all have been told
+                    fault = error
+        if fault is not None:
+            raise fault
 
     # Input
 
@@ -276,6 +299,9 @@ class Session:
     def _accept(self, stream_id: int, now_s: float) -> Stream | None:
         if stream_id == 0 or stream_id & 1 != self._peer_parity or stream_id in self.streams:
             raise YamuxError(f"stream {stream_id} can not be opened by the peer")
+        if self._resets_sent:
+            resets, self._resets_sent = self._resets_sent, 0
+            self._spend_reset_budget(now_s, resets)
         stream = Stream(self, stream_id, ACK)
         if self._inbound >= self._max_inbound:
             self._spend_reset_budget(now_s)
@@ -290,10 +316,13 @@ class Session:
         stream.handler = handler
         return stream
 
-    def _spend_reset_budget(self, now_s: float) -> None:
-        """A stream opened and reset at once costs the peer nothing and us some: 200, and 20 a second, are allowed."""
+    def _spend_reset_budget(self, now_s: float, resets: int = 1) -> None:
+        """A stream opened and reset at once costs the peer nothing and us some: 200, and 20 a second, are allowed.
+
+        It is the same whether the peer resets it or makes us do so.
+        """
         refill = (now_s - self._reset_budget_at_s) * RESET_BUDGET_PER_S
-        self._reset_budget = min(float(RESET_BUDGET), self._reset_budget + refill) - 1.0
+        self._reset_budget = min(self._max_resets, self._reset_budget + refill) - resets
         self._reset_budget_at_s = now_s
         if self._reset_budget < 0:
             raise StreamFloodError(f"streams are reset faster than {RESET_BUDGET_PER_S:.0f} a second")

@@ -32,6 +32,9 @@ class Sender(Protocol):
     def wait(self, stream: Stream) -> None:
         """Call `resume` when there is room again."""
 
+    def reset_sent(self, stream: Stream) -> None:
+        """The stream was reset from here."""
+
     def forget(self, stream: Stream) -> None:
         """Both directions are over."""
 
@@ -85,13 +88,13 @@ class Stream:
         self.writable = True
         self._to_send = opening_flag  # SYN or ACK, carried by our first frame whatever it is
         self._consumed_bytes = 0
-        self._queue: list[Buffer] | None = None
+        self._queue: bytearray | None = None
         self._fin_queued = False
 
     @property
     def queued_bytes(self) -> int:
         """What `write` accepted and the peer's window or the transport has not let go yet."""
-        return sum(map(len, self._queue)) if self._queue else 0
+        return len(self._queue) if self._queue else 0
 
     def write(self, data: Buffer) -> int:
         """Send or queue; returns how many bytes went out now, the rest is told by `data_sent`.
@@ -99,7 +102,7 @@ class Stream:
         After `close` or a reset nothing is sent and the bytes count as gone.
         """
         size = len(data)
-        if not self.writable or self._fin_queued:
+        if not size or not self.writable or self._fin_queued:
             return size
         session = self._session
         if self._queue is None and size <= self.send_window and size <= MAX_DATA_BYTES and not session.congested:
@@ -107,10 +110,10 @@ class Stream:
             session.send_frame(DATA, self._to_send, self.id, size, data)
             self._to_send = 0
             return size
+        # One buffer, not a list: a window of one-byte frames must not cost more than its bytes, nor go out as it came.
         if self._queue is None:
-            self._queue = []
-        # A view into a large receive buffer would keep all of it alive while it waits.
-        self._queue.append(bytes(data))
+            self._queue = bytearray()
+        self._queue += data
         return self._send_queued()
 
     def close(self) -> None:
@@ -131,6 +134,7 @@ class Stream:
         if not self.alive:
             return
         self._session.send_frame(WINDOW_UPDATE, self._to_send | RST, self.id, 0, b"")
+        self._session.reset_sent(self)
         self._drop()
 
     @property
@@ -157,15 +161,14 @@ class Stream:
         """Send what window and transport allow; returns the bytes that went out."""
         session, queue, sent = self._session, self._queue, 0
         while queue:
-            size = min(len(queue[0]), self.send_window, MAX_DATA_BYTES)
-            if size == 0 or session.congested:
+            size = min(len(queue), self.send_window, MAX_DATA_BYTES)
+            if not size:
+                return sent  # until `on_window`
+            if session.congested:
                 session.wait(self)
                 return sent
-            data = queue[0]
-            if size == len(data):
-                queue.pop(0)
-            else:
-                queue[0], data = memoryview(data)[size:], memoryview(data)[:size]
+            data = bytes(queue[:size])
+            del queue[:size]
             self.send_window -= size
             sent += size
             session.send_frame(DATA, self._to_send, self.id, size, data)

@@ -23,14 +23,14 @@ SLOTS = (plan.MAIN, plan.SYSTEM, plan.SUPERVISOR, plan.REGISTRY, *LISTENERS, ADM
 CHILDREN = [slot.name for slot in SLOTS[3:]]
 
 
-class Child(Actor):
+class Child(Actor):  # type: ignore[misc, unused-ignore]  # thespian is not annotated
     """Says Ready when it is told to serve, unless its slot is listed as mute; gets a new process ID each time."""
 
     seen: ClassVar[list[tuple[str, str]]] = []
     mute: ClassVar[set[str]] = set()
     name = ""
 
-    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802 - Thespian's name
         if isinstance(message, Boot):
             self.name = message.slot.name
             assert message.host_seed == b"s" * 32

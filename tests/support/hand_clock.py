@@ -1,4 +1,4 @@
-"""Thespian's simpleSystemBase with a clock that is turned by hand, pickled messages, and kill -9. No process, no sleep."""
+"""Thespian's simpleSystemBase with a clock turned by hand, pickled messages, and kill -9. No process, no sleep."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import thespian.system.simpleSystemBase as simple
-import thespian.system.timing as timing
 from thespian.actors import ActorAddress, ActorSystem, ChildActorExited
+from thespian.system import simpleSystemBase as simple  # noqa: N813 - a module
+from thespian.system import timing
 
 
 class HandClock:

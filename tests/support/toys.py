@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from actors.loop_actor import LoopActor
+from actors.messages import Role
 from config.load import load
 from supervisor import main
 
-TOYS = {
+TOYS: dict[Role, str] = {
     "registry": "tests.support.toys.ToyRegistry",
     "listener": "tests.support.toys.ToyListener",
     "admin": "supervisor.admin.actor.AdminActor",

@@ -31,10 +31,12 @@ class Timers:
 
     def __init__(self) -> None:
         self.pending: list[tuple[float, Any]] = []
+        self.made = 0
 
     def call_later(self, delay_s: float, callback: Any) -> Any:
         entry = (delay_s, callback)
         self.pending.append(entry)
+        self.made += 1
         return type("Handle", (), {"cancel": lambda _: self.pending.remove(entry) if entry in self.pending else None})()
 
 
@@ -127,7 +129,8 @@ def test_a_host_of_this_machine_is_served(connection: tuple[AdminProtocol, Wire]
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "[::2]:1", "0.0.0.0:9095", ""]
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "[::2]:1", "0.0.0.0:9095", ""],
 )
 def test_a_host_that_is_not_this_machine_is_403(connection: tuple[AdminProtocol, Wire], host: str) -> None:
     assert ask(connection, f"GET /healthz HTTP/1.1\nHost: {host}\n\n")[0] == 403
@@ -172,12 +175,11 @@ def test_a_silent_connection_is_closed_at_its_deadline(timers: Timers, connectio
 def test_a_slow_request_does_not_get_more_time_by_sending_bytes(
     timers: Timers, connection: tuple[AdminProtocol, Wire]
 ) -> None:
-    before = timers.pending[:]
     connection[0].data_received(b"GET /healthz HTTP/1.1\r\n")
-    assert timers.pending == before
+    assert timers.made == 1
     connection[0].data_received(b"Host: localhost\r\n\r\n")
+    assert timers.made == 2
     assert len(timers.pending) == 1
-    assert timers.pending != before
 
 
 def test_one_connection_too_many_is_closed_at_once(timers: Timers) -> None:

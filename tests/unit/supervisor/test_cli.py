@@ -29,7 +29,10 @@ BAD = [
     ("limits.nonsense=1", "limits.nonsense"),
     ('listeners=[{address="/ip4/127.0.0.1/udp/1", workers=1}]', "listeners[0].address"),
     ('listeners=[{address="/ip4/192.0.2.1/tcp/0", workers=1}]', "listeners[0].address"),
-    ('listeners=[{address="/ip4/127.0.0.1/tcp/0/tls/ws", cert_file="/no/cert", key_file="/no/key"}]', "listeners[0].cert_file"),
+    (
+        'listeners=[{address="/ip4/127.0.0.1/tcp/0/tls/ws", cert_file="/no/cert", key_file="/no/key"}]',
+        "listeners[0].cert_file",
+    ),
     ('access.deny_subnets=["10.0.0.0/8", "nowhere"]', "access.deny_subnets[1]"),
     ('announce.addresses=["/ip4/0.0.0.0/tcp/1"]', "announce.addresses[0]"),
     ('admin.listen="no-such-host.invalid:1"', "admin.listen"),
@@ -41,7 +44,9 @@ BAD = [
 def test_a_wrong_setting_is_one_line_and_exit_code_2_and_nothing_is_left(
     home: dict[str, str], tmp_path: Path, setting: str, named: str
 ) -> None:
-    safe = () if setting.startswith("listeners") else ("--set", 'listeners=[{address="/ip4/127.0.0.1/tcp/0", workers=1}]')
+    safe = (
+        () if setting.startswith("listeners") else ("--set", 'listeners=[{address="/ip4/127.0.0.1/tcp/0", workers=1}]')
+    )
     result = call(home, "run", *safe, "--set", setting)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -80,7 +85,9 @@ def test_a_key_that_others_can_read_is_refused(home: dict[str, str], tmp_path: P
 
 
 def test_what_config_show_prints_is_a_configuration_with_the_same_meaning(home: dict[str, str]) -> None:
-    result = call(home, "config", "show", "--set", "limits.max_reservations=10", "--set", "limits.circuit_rate_per_ip=off")
+    result = call(
+        home, "config", "show", "--set", "limits.max_reservations=10", "--set", "limits.circuit_rate_per_ip=off"
+    )
     tables = to_tables(Settings())
     tables["limits"] |= {"max_reservations": 10, "circuit_rate_per_ip": "off"}
     assert decode(tomllib.loads(result.stdout)) == decode(tables)

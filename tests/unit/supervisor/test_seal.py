@@ -4,7 +4,7 @@ import os
 import pickle
 
 import pytest
-from thespian.system.transport import streamBuffer as stream
+from thespian.system.transport import streamBuffer as stream  # noqa: N813 - a module
 
 from supervisor.seal import MAX_MESSAGE_BYTES, BoundedReceiveBuffer, Seal, SealError
 
@@ -15,7 +15,7 @@ class Trap:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, (self.path,)
 
 

@@ -93,10 +93,10 @@ def test_the_admins_socket_is_for_one_process_alone() -> None:
     with closing(sockets.open_private("localhost", 0, "admin.listen", "localhost:0")) as admin:
         host, port = admin.getsockname()
         assert host == "127.0.0.1"
-        with pytest.raises(ConfigError, match="admin.listen"):
+        with pytest.raises(ConfigError, match=r"admin\.listen"):
             sockets.open_private("127.0.0.1", port, "admin.listen", f"127.0.0.1:{port}")
 
 
 def test_a_host_that_cannot_be_found_is_a_setting_that_cannot_be_used() -> None:
-    with pytest.raises(ConfigError, match="admin.listen"):
+    with pytest.raises(ConfigError, match=r"admin\.listen"):
         sockets.open_private("no-such-host.invalid", 0, "admin.listen", "no-such-host.invalid:0")

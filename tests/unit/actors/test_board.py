@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from actors.board import Board, State
+
+
+def test_what_one_process_writes_another_reads() -> None:
+    board = Board.create(3)
+    child = os.fork()
+    if not child:
+        row = Board.attach(board.fd).row(1)
+        row.pid, row.beat, row.state, row.connections = os.getpid(), 12.5, State.READY, 7
+        os._exit(0)
+    os.waitpid(child, 0)
+    row = board.row(1)
+    assert (row.pid, row.beat, row.state, row.connections) == (child, 12.5, State.READY, 7)
+
+
+def test_rows_do_not_touch_each_other() -> None:
+    board = Board.create(3)
+    for index in range(3):
+        row = board.row(index)
+        row.beat = row.since = float(index + 1)
+        row.pid = row.restarts = row.connections = row.reservations = row.circuits = index + 1
+        row.pending_handshakes = row.log_lines_dropped = index + 1
+        row.state = State(index + 1)
+    for index in range(3):
+        row = board.row(index)
+        assert {row.beat, row.since} == {index + 1.0}
+        assert {row.pid, row.restarts, row.connections, row.reservations, row.circuits} == {index + 1}
+        assert {row.pending_handshakes, row.log_lines_dropped, row.code} == {index + 1}
+
+
+def test_a_vacated_row_holds_nothing_but_its_history() -> None:
+    row = Board.create(1).row(0)
+    row.pid, row.restarts, row.connections, row.reservations, row.circuits, row.pending_handshakes = 1, 2, 3, 4, 5, 6
+    row.vacate()
+    assert (row.pid, row.restarts) == (0, 2)
+    assert (row.connections, row.reservations, row.circuits, row.pending_handshakes) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_there_is_no_row_beyond_the_board(index: int) -> None:
+    with pytest.raises(IndexError):
+        Board.create(2).row(index)
