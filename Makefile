@@ -51,7 +51,7 @@ lock: $(UV) ## resolve the requirements*.lock files again (UPGRADE=--upgrade for
 	! grep -n '://' requirements*.lock
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path '*/node_modules/*' -prune -exec rm -rf {} +
 
 # Standard output belongs to the addresses that `make run` prints, so all of this speaks on standard error.

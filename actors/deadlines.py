@@ -24,7 +24,7 @@ class Deadline:
         slot[self] = None
 
     def cancel(self) -> None:
-        """The call will not be made, and nothing of it stays: peers renew what is due in an hour as often as they like."""
+        """The call will not be made, and nothing of it stays: peers renew what is due in an hour as they like."""
         self.action = None
         self._slot.pop(self, None)
 

@@ -69,7 +69,7 @@ class HopStream:
         self._stream = stream
         self._stage = Stage.READING
         self._reader = DelimitedReader(MAX_MESSAGE_BYTES)
-        self._early = b""  # what came behind a CONNECT: at most a window, because it gets no credit
+        self._early = bytearray()  # what came behind a CONNECT: at most a window, because it gets no credit
         self._target = b""
         self._circuit = 0
         self._call: Call | None = None
@@ -92,7 +92,7 @@ class HopStream:
         if body is None:
             self._stream.consumed(len(data))
             return
-        self._early = self._reader.rest()
+        self._early += self._reader.rest()
         self._stream.consumed(len(data) - len(self._early))
         self._stage = Stage.WAITING
         self._deadline.cancel()
@@ -204,7 +204,7 @@ class HopStream:
         circuit, self._circuit = self._circuit, 0
         worker = self._peer.worker
         self._stream.write(worker.connect_answer)
-        worker.begin_circuit(circuit, self._peer, self._target, self._stream, outcome, self._early, first)
+        worker.begin_circuit(circuit, self._peer, self._target, self._stream, outcome, bytes(self._early), first)
 
     def _give_back(self) -> None:
         if self._circuit:
@@ -223,7 +223,7 @@ class HopStream:
     def _answer(self, frame: bytes) -> None:
         """Answer, then FIN. The peer gets MESSAGE_TIMEOUT_S to close its side."""
         self._stage = Stage.ANSWERED
-        self._early = b""
+        self._early.clear()
         self._deadline.cancel()
         self._stream.write(frame)
         self._stream.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from actors import hop, identify, log, metrics, ping
+from actors.circuit import Leg
 from actors.deadlines import Deadline
 from actors.limits import Reason
 from actors.registry_protocol import Granted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 KEEPALIVE_S: Final = 30.0
 PONG_TIMEOUT_S: Final = 40.0
+LEAVING_S: Final = 1.0
+"""How often it is looked whether the circuits of a peer that said goodbye have ended."""
 
 _logger = log.get_logger("peer")
 
@@ -116,17 +119,20 @@ class Peer:
         metrics.PEER_ERRORS.labels(error.reason).inc()
 
     def go_away_received(self, code: int) -> None:
-        """The peer leaves, as js does, which leaves the socket open: close it once its streams have ended.
+        """The peer leaves, as js does, which leaves the socket open: close it once its circuits have ended.
 
         The reservation is free at once.
         """
         self._release()
+        self._leave()
+
+    def _leave(self) -> None:
         session = self.connection.session
-        if session is None or not session.streams:
-            self.wire.close()
-        else:
+        if session is not None and any(isinstance(each.handler, Leg) for each in session.streams.values()):
             self._deadline.cancel()
-            self._deadline = self.worker.deadlines.at(self.worker.now_s + KEEPALIVE_S, self.wire.close)
+            self._deadline = self.worker.deadlines.at(self.worker.now_s + LEAVING_S, self._leave)
+        else:
+            self.wire.close()
 
     def pong_received(self) -> None:
         """A sign of life."""

@@ -18,7 +18,7 @@ _RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,6})([smhd])")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A bucket of `count` tokens that fills in `period_s` seconds: `count` at once, and as many in each period after."""
+    """A bucket of `count` tokens that fills in `period_s` seconds: so many at once, and in each period after."""
 
     count: int
     period_s: float

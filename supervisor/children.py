@@ -20,8 +20,10 @@ TICK_S: Final = 1.0
 READY_LIMIT_S: Final = 10.0
 """A child that has not said Ready by then is killed."""
 STOP_ORDER: Final = ("listener", "admin", "registry")
-STOP_LAST_S: Final = 0.5
+STOP_LAST_S: Final = 0.3
 """What admin and registry get to end; they have nobody to say goodbye to."""
+KILL_AFTER_S: Final = 0.3
+"""How much longer we wait for who was asked to end: it keeps its own time, and ends better by itself."""
 _NEVER: Final = float("inf")
 
 _TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
@@ -215,7 +217,7 @@ class Children:
         for child in alive:
             if child.slot.role == role:
                 child.move(State.STOPPING)
-                child.due = now + (self._grace_s if role == "listener" else min(self._grace_s, STOP_LAST_S))
+                child.due = now + KILL_AFTER_S + (self._grace_s if role == "listener" else STOP_LAST_S)
                 actions.append(AskToEnd(child.slot))
         return actions
 

@@ -39,6 +39,9 @@ ACTORS: Final[Mapping[Role, str]] = {
     "admin": "supervisor.admin.actor.AdminActor",
 }
 _SUPERVISOR: Final = "supervisor.tree.SupervisorActor"
+_BEGIN_LIMIT_S: Final = 20.0
+_STOP_LIMIT_S: Final = 1.0
+"""How long main waits for the supervisor to take a message."""
 _INTERACTIVE_GRACE_S: Final = 1.0
 """Who presses Ctrl-C waits for us."""
 _logger = log.get_logger("main")
@@ -70,7 +73,7 @@ def _preload(actors: Iterable[str]) -> None:
 def _rehearse() -> None:
     """A Noise handshake with ourselves: the crypto libraries set themselves up at their first use, 2 MiB a worker."""
     static = StaticKey(HostKey.generate(), ())
-    dialer, listener = Handshake(Handshaker.INITIATOR, static, ()), Handshake(Handshaker.RESPONDER, static, ())
+    dialer, listener = Handshake(Handshaker.INITIATOR, static), Handshake(Handshaker.RESPONDER, static)
     listener.receive(dialer.receive(listener.receive(dialer.start())))
 
 
@@ -101,28 +104,31 @@ class _Main:
 
     def run(self) -> int:
         """Returns the exit code. Whatever happens, no process is left behind."""
+        try:
+            return self._serve()
+        except Exception:  # a stack trace goes to the log, which never waits for its reader
+            _logger.exception("relay failed")
+            return EXIT_DIED
+        finally:
+            end_tree(self._board)
+
+    def _serve(self) -> int:
         name_process("main")
         adopt_orphans()
         signals, event_fd = Signals(), os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         system.harden(self._boot.runtime_dir)
-        actor_system = system.System()
-        try:
-            self._note_system(actor_system.admin_pid)
-            supervisor = actor_system.create(_SUPERVISOR)
-            actor_system.tell(supervisor, Begin(self._boot, self._actors, event_fd))
-            hang_timeout_s = self._boot.settings.supervision.hang_timeout_s
-            watch = Watch(signals, event_fd, actor_system.admin_pid, self._supervisor_row, hang_timeout_s)
+        actor_system = system.System(self._note_system)
+        supervisor = actor_system.create(_SUPERVISOR)
+        actor_system.tell_within(supervisor, Begin(self._boot, self._actors, event_fd), _BEGIN_LIMIT_S)
+        admin_pid = self._board.row(plan.SYSTEM.index).pid
+        hang_timeout_s = self._boot.settings.supervision.hang_timeout_s
+        watch = Watch(signals, event_fd, admin_pid, self._supervisor_row, hang_timeout_s)
 
-            def ask_to_stop(grace_s: float) -> None:
-                with suppress(ActorSystemException):  # it does not listen: the wait has its limit
-                    actor_system.tell(supervisor, Stop(grace_s))
+        def ask_to_stop(grace_s: float) -> None:
+            with suppress(ActorSystemException):  # it does not listen: the wait has its limit
+                actor_system.tell_within(supervisor, Stop(grace_s), _STOP_LIMIT_S)
 
-            return self._watch_over(watch, ask_to_stop)
-        except ActorSystemException as error:
-            _logger.error("actor system failed", error=str(error))
-            return EXIT_DIED
-        finally:
-            end_tree(self._board, actor_system.admin_pid)
+        return self._watch_over(watch, ask_to_stop)
 
     def _note_system(self, pid: int) -> None:
         row = self._board.row(plan.SYSTEM.index)

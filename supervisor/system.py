@@ -15,6 +15,7 @@ import resource
 import selectors
 import signal
 import types
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -143,9 +144,9 @@ class Admin(_Deaths, common.MultiProcAdmin):
         self.exit_codes = {}
         super().__init__(*args)
 
-    def tell_exit(self, notice: ChildActorExited) -> None:
+    def tell_exit(self, _notice: ChildActorExited) -> None:
         """The supervisor is gone: so is its tree (PDEATHSIG); end, and let main see it."""
-        _logger.info("supervisor ended", exit_code=next(reversed(self.exit_codes.values()), None), notice=str(notice))
+        _logger.error("supervisor died", exit_code=next(reversed(self.exit_codes.values()), None))
         os._exit(EXIT_CHILD_DIED)
 
     def h_LoggerConnected(self, envelope: transports.ReceiveEnvelope) -> Any:  # noqa: N802 - Thespian's name
@@ -182,9 +183,9 @@ def _start_child(original: Any) -> Any:
 class System(ActorSystemBase):
     """The actor system as main sees it."""
 
-    admin_pid = 0
-
-    def __init__(self) -> None:
+    def __init__(self, note_admin: Callable[[int], None]) -> None:
+        """`note_admin` gets the admin's process ID as soon as there is one, also when the start then fails."""
+        self._note_admin = note_admin
         super().__init__(types.SimpleNamespace(capabilities={"Admin Port": unix_sockets.ADMIN_PORT}))
 
     def _startAdmin(self, address: Any, starter: Any, capabilities: dict[str, Any], _log_defs: object) -> None:  # noqa: N802
@@ -193,7 +194,7 @@ class System(ActorSystemBase):
         process = self.mpcontext.Process(target=_admin_process, args=arguments, name="system")
         process.start()
         common.detach_child(process)  # main waits for it by its process ID
-        self.admin_pid = process.pid
+        self._note_admin(process.pid)
         self.transport.connectEndpoint(endpoint)
         answer = self.transport.run(None, common.MAX_ADMIN_STARTUP_DELAY)
         if not isinstance(answer, transports.ReceiveEnvelope) or not isinstance(answer.message, EndpointConnected):
@@ -202,6 +203,11 @@ class System(ActorSystemBase):
     def create(self, actor: str) -> ActorAddress:
         """Start the primary actor named by a dotted path. Raises thespian.actors.ActorSystemException."""
         return self.newPrimaryActor(actor, None, None)
+
+    def tell_within(self, actor: ActorAddress, message: object, limit_s: float) -> None:
+        """Send, and wait at most `limit_s` until it was taken (stock: a minute). Raises ActorSystemException."""
+        system_base.MAX_TELL_PERIOD = timedelta(seconds=limit_s)
+        self.tell(actor, message)
 
 
 # --- what the supervisor asks about its own children ----------------------------------------------------------------
@@ -247,7 +253,5 @@ def harden(directory: str) -> None:
     utilities.thesplog_control(logging.CRITICAL, False, 0)  # no log file of Thespian's own in /tmp
     async_transport.MAX_PENDING_TRANSMITS = 512  # of all peers together: 20 to one stuck peer would mute an actor
     transports.DEFAULT_MAX_TRANSMIT_PERIOD = timedelta(seconds=15)  # stock keeps what cannot be sent for 5 minutes
-    system_base.MAX_CHILD_ACTOR_CREATE_DELAY = timedelta(seconds=10)  # stock: 50 s
-    system_base.MAX_TELL_PERIOD = timedelta(
-        seconds=1
-    )  # stock would hold main for a minute when the supervisor is stuck
+    system_base.MAX_CHILD_ACTOR_CREATE_DELAY = timedelta(seconds=20)  # stock: 50 s
+    common.MAX_ADMIN_STARTUP_DELAY = timedelta(seconds=20)  # stock gives up after 5 s, also on a busy machine

@@ -19,7 +19,7 @@ from supervisor.thespian_parts import ip_addresses, tcp
 
 ADMIN_PORT = 1
 BACKLOG = 1024
-_CONNECT_LIMIT_S = 1.0
+_CONNECT_LIMIT = struct.pack("ll", 1, 0)  # struct timeval: one second
 _NAMES_A_PROCESS = 1000
 
 
@@ -67,9 +67,18 @@ class UnixSocket(socket.socket):
         try:
             super().connect(self._path(address[1]))
         except BlockingIOError:
-            self.settimeout(_CONNECT_LIMIT_S)
-            super().connect(self._path(address[1]))
-            self.setblocking(False)
+            self._connect_patiently(address[1])
+
+    def _connect_patiently(self, port: int) -> None:
+        """Wait in the kernel; Python's own time-outs are non-blocking underneath and would get EAGAIN again."""
+        super().setblocking(True)
+        super().setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _CONNECT_LIMIT)
+        try:
+            super().connect(self._path(port))
+        except BlockingIOError as error:
+            raise TimeoutError(errno.ETIMEDOUT, "the other actor's backlog is full") from error
+        finally:
+            super().setblocking(False)
 
     def accept(self) -> tuple[UnixSocket, tuple[str, int]]:
         """Accept from our own user only. Raises PermissionError for another, which Thespian treats as no connection."""

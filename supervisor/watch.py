@@ -117,9 +117,9 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_tree(board: Board, admin_pid: int) -> None:
+def end_tree(board: Board) -> None:
     """Kill what is left and wait until it is gone. Works on frozen processes too."""
-    pids = {admin_pid, *(board.row(index).pid for index in range(board.rows))} - {0, os.getpid()}
+    pids = {board.row(index).pid for index in range(board.rows)} - {0, os.getpid()}
     waiting = {}
     for pid in pids:
         with suppress(ProcessLookupError):

@@ -22,9 +22,13 @@ MAX_TRIES = 10
 
 
 class NegotiationError(PeerError):
-    """The peer broke multistream-select; the stream or connection ends."""
+    """The peer broke multistream-select; the stream or connection ends, once `answer` was sent.
+
+    A lazy dialer that is told `na` has sent the data of its protocol already, which then is no multistream.
+    """
 
     reason = "multistream"
+    answer = b""
 
 
 class NotSupportedError(PeerError):
@@ -110,11 +114,15 @@ class Responder:
         """Feed bytes; returns the answer, maybe empty. Raises NegotiationError."""
         self._reader.feed(data)
         answer = b""
-        while self.selected is None:
-            message = self._reader.next()
-            if message is None:
-                break
-            answer += self._answer(message)
+        try:
+            while self.selected is None:
+                message = self._reader.next()
+                if message is None:
+                    break
+                answer += self._answer(message)
+        except NegotiationError as error:
+            error.answer = answer
+            raise
         return answer
 
     def _answer(self, message: bytes) -> bytes:

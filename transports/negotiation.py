@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from transports.errors import PeerError
-from transports.multistream import Initiator, NotSupportedError, Responder
+from transports.multistream import Initiator, NegotiationError, NotSupportedError, Responder
 from transports.yamux import Buffer, Stream, StreamHandler
 
 
@@ -38,7 +38,8 @@ class InboundNegotiation:
         stream = self._stream
         try:
             answer = self._responder.receive(data)
-        except PeerError as error:
+        except NegotiationError as error:
+            stream.write(error.answer)
             self._on_error(error)
             stream.reset()
             return

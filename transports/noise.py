@@ -68,9 +68,10 @@ class StaticKey:
     it depends on the peer, so it is signed once and not once a connection (14 us saved).
     """
 
-    __slots__ = ("_private", "payload", "public")
+    __slots__ = ("_private", "muxers", "payload", "public")
 
     def __init__(self, host: HostKey, muxers: Sequence[bytes]) -> None:
+        self.muxers = muxers
         self._private = X25519PrivateKey.generate()
         self.public: bytes = self._private.public_key().public_bytes_raw()
         self.payload: bytes = NoiseHandshakePayload(
@@ -293,10 +294,10 @@ class Handshake:
 
     __slots__ = ("_buffer", "_muxers", "_payload", "_role", "_step", "_xx", "channel", "muxer", "peer")
 
-    def __init__(self, role: Role, static: StaticKey, muxers: Sequence[bytes]) -> None:
+    def __init__(self, role: Role, static: StaticKey) -> None:
         self._role = role
         self._payload = static.payload
-        self._muxers = muxers
+        self._muxers = static.muxers
         self._xx = XX(static, EphemeralKey.generate())
         self._buffer = bytearray()
         self._step = 0

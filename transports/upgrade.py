@@ -179,7 +179,7 @@ class _Noise:
     __slots__ = ("_handshake",)
 
     def __init__(self, connection: Connection, static: StaticKey) -> None:
-        self._handshake = Handshake(connection.role, static, MUXERS)
+        self._handshake = Handshake(connection.role, static)
         connection.send(self._handshake.start())
 
     def receive(self, connection: Connection, data: Buffer, now_s: float) -> None:

@@ -144,7 +144,9 @@ class WebSocketEnd(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """picows': one frame, its payload valid during the call."""
         kind = frame.msg_type
-        if kind in _DATA:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:  # RFC 6455 section 5.2; picows leaves it to us
+            self._wire.close(WebSocketError("a reserved bit without an extension"))
+        elif kind in _DATA:
             if frame.payload_size:
                 self._empty_frames = 0
                 self._wire.feed(frame.get_payload_as_memoryview())

@@ -135,11 +135,6 @@ class Session:
             if self._waiting:
                 self._resume_waiting()
 
-    @property
-    def transport_paused(self) -> bool:
-        """Whether the transport said that its buffer is full."""
-        return self._transport_paused
-
     def pause(self) -> None:
         """The transport's buffer is full."""
         self._transport_paused = self.congested = True
@@ -248,7 +243,7 @@ class Session:
         if flags:
             if flags & SYN:
                 stream = self._accept(stream_id, now_s)
-            if flags & RST:
+            if flags & RST and stream is not None:
                 self._on_reset(stream, now_s)
                 stream = None
         if stream is None:
@@ -272,21 +267,19 @@ class Session:
         stream = self.streams.get(stream_id)
         if flags & SYN:
             stream = self._accept(stream_id, now_s)
+        if stream is None:
+            self._check_known(stream_id)
+            return
         if flags & RST:
             # go-yamux v5 puts an error code where the credit stands: it is never credit.
             self._on_reset(stream, now_s)
-            return
-        if stream is None:
-            self._check_known(stream_id)
             return
         if delta:
             stream.on_window(delta)
         if flags & FIN and stream.alive:
             stream.on_fin()
 
-    def _on_reset(self, stream: Stream | None, now_s: float) -> None:
-        if stream is None:
-            return
+    def _on_reset(self, stream: Stream, now_s: float) -> None:
         if stream.id & 1 == self._peer_parity:
             self._spend_reset_budget(now_s)
         stream.on_gone()

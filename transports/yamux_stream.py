@@ -151,12 +151,6 @@ class Stream:
             self._session.send_frame(WINDOW_UPDATE, self._to_send, self.id, delta, b"")
             self._to_send = 0
 
-    def acknowledge(self) -> None:
-        """Send the ACK (or SYN) now, in a frame of its own; without it, it travels with the first frame."""
-        if self._to_send:
-            self._session.send_frame(WINDOW_UPDATE, self._to_send, self.id, 0, b"")
-            self._to_send = 0
-
     def _send_queued(self) -> int:
         """Send what window and transport allow; returns the bytes that went out."""
         session, queue, sent = self._session, self._queue, 0

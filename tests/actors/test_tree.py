@@ -126,6 +126,16 @@ def test_a_killed_child_is_replaced_at_once_and_a_second_notice_changes_nothing(
     assert tree.states()["registry"] is State.READY
 
 
+def test_a_notice_that_comes_twice_is_one_death(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tree)
+    tree.clock.kill9(tree.child("admin"))
+    second = tree.child("admin")
+    tree.clock.kill9(second)
+    assert tree.states()["admin"] is State.BACKOFF
+    tree.clock.notify_exit(tree.address, second)
+    assert capsys.readouterr().err.count("process ended") == 2
+
+
 def test_a_child_that_keeps_dying_is_restarted_with_growing_pauses_and_shown_as_failed(tree: Tree) -> None:
     begin(tree)
     shown = []

@@ -104,9 +104,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     cert_file, key_file = folder / "fullchain.pem", folder / "privkey.pem"
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return Certificate(cert_file, key_file, ssl.create_default_context(cafile=str(cert_file)))
 

@@ -33,7 +33,7 @@ C = TypeVar("C", bound=Client)
 
 
 class Puppet(Client):
-    """A client whose STOP requests wait in `asked` until the test answers them; `identified` counts the relay's asking."""
+    """A client whose STOP requests wait in `asked` until the test answers them; `identified`: the relay asked."""
 
     def __init__(self, host: Any, on_stop: OnStop) -> None:
         super().__init__(host, on_stop)
@@ -188,7 +188,9 @@ class Scene:
         async with self.counting("frost_relay_refusals_total", times, reason=reason):
             yield
         for client in who:
-            await self.logged("refused", f"reason={reason}", f"peer={name_of(client)}", f"address={self._origins[client]}")
+            await self.logged(
+                "refused", f"reason={reason}", f"peer={name_of(client)}", f"address={self._origins[client]}"
+            )
 
     async def logged(self, *words: str) -> str:
         """Wait for a line of the log that has all these words; returns it."""
@@ -196,7 +198,9 @@ class Scene:
 
         async def said() -> bool:
             lines = self.relay.stderr.splitlines()
-            found[:] = [line for line in lines if all(re.search(rf"(?<!\S){re.escape(word)}(?!\S)", line) for word in words)]
+            found[:] = [
+                line for line in lines if all(re.search(rf"(?<!\S){re.escape(word)}(?!\S)", line) for word in words)
+            ]
             return bool(found)
 
         await until(said, f"a log line with {words}")

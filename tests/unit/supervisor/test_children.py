@@ -151,14 +151,15 @@ def test_the_end_goes_from_listeners_over_admin_to_the_registry(machine: Machine
     assert machine.exited(ADMIN) == [AskToEnd(REGISTRY)]
     assert machine.exited(REGISTRY) == [AllStopped()]
     assert {machine.state(slot) for slot in SLOTS} == {State.STOPPED}
+    assert machine.children.due() == float("inf")
 
 
 def test_who_does_not_end_in_time_is_killed_and_the_end_goes_on(machine: Machine) -> None:
     machine.all_ready()
     machine.children.stop(machine.now, 3.0)
     machine.exited(TWO)
-    assert machine.tick(2.9) == []
-    assert machine.tick(0.1) == [Kill(ONE, machine.children.pid(ONE.name), "did not end in time")]
+    assert machine.tick(3.2) == []
+    assert machine.tick(0.2) == [Kill(ONE, machine.children.pid(ONE.name), "did not end in time")]
     assert machine.exited(ONE) == [AskToEnd(ADMIN)]
 
 

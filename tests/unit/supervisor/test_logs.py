@@ -17,15 +17,6 @@ from supervisor import logs
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-@pytest.fixture(autouse=True)
-def untouched_afterwards() -> Iterator[None]:
-    root = logging.getLogger()
-    before = log.OUTPUT.sink, log.OUTPUT.threshold, log.OUTPUT.dropped, root.handlers[:], root.level
-    yield
-    log.OUTPUT.sink, log.OUTPUT.threshold, log.OUTPUT.dropped, root.handlers[:], level = before
-    root.setLevel(level)
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     path = tmp_path / "log"

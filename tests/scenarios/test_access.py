@@ -1,0 +1,250 @@
+"""Who may connect: addresses and the proxies that tell them, web origins, how many; and what the web port says."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from picows import WSError
+
+from tests.scenarios.conftest import Certificate, Relays
+from tests.scenarios.scene import Place, Scene, gone, name_of, port_of, still_served, until
+from tests.support.client import Client
+from tests.support.relay import RelayProcess
+from transports.address import multiaddr_bytes
+from transports.identity import HostKey
+
+MAX_CONNECTIONS, MAX_PER_IP = 6, 3
+ORIGIN = "https://wallet.example"
+DENIED_SUBNET = "203.0.113.0/24"
+DENIED_LOOPBACK = "127.0.0.66"
+WEB = ["ws", "wss"]
+
+
+@pytest.fixture(scope="module")
+def relay(relays: Relays) -> Iterator[RelayProcess]:
+    with relays.started(
+        f"limits.max_connections={MAX_CONNECTIONS}",
+        f"limits.max_connections_per_ip={MAX_PER_IP}",
+        f'access.allow_origins=["{ORIGIN}"]',
+        f'access.deny_subnets=["{DENIED_SUBNET}", "{DENIED_LOOPBACK}/32"]',
+    ) as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def suspicious_relay(relays: Relays) -> Iterator[RelayProcess]:
+    """Trusts no proxy."""
+    with relays.started("access.trusted_proxies=[]", f'access.deny_subnets=["{DENIED_SUBNET}"]') as relay:
+        yield relay
+
+
+@pytest.fixture(params=WEB)
+def web(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certificate) -> Scene:
+    return Scene(relay, Place(request.param, together=False), certificate.trust)
+
+
+@pytest.fixture(params=WEB)
+def suspicious(request: pytest.FixtureRequest, suspicious_relay: RelayProcess, certificate: Certificate) -> Scene:
+    return Scene(suspicious_relay, Place(request.param, together=False), certificate.trust)
+
+
+def _tail(scene: Scene) -> str:
+    return "/tls/ws" if scene.place.transport == "wss" else "/ws"
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("told", "ip", "port"),
+    [
+        ("198.51.100.7", "/ip4/198.51.100.7", 0),
+        ("198.51.100.7:4711", "/ip4/198.51.100.7", 4711),
+        ("[2001:db8::5]:443", "/ip6/2001:db8::5", 443),
+        ("8.8.8.8, 198.51.100.9", "/ip4/198.51.100.9", 0),
+        ("203.0.113.1, 198.51.100.9, 127.0.0.1", "/ip4/198.51.100.9", 0),
+    ],
+    ids=["ip", "with-port", "ip6", "forged-before", "trusted-behind"],
+)
+async def test_a_trusted_proxy_is_believed_about_its_client(web: Scene, told: str, ip: str, port: int) -> None:
+    client = await web.dial(behind=told)
+    assert (await client.identify()).observedAddr == multiaddr_bytes(f"{ip}/tcp/{port}{_tail(web)}")
+
+
+async def test_nonsense_of_a_trusted_proxy_leaves_the_proxys_own_address(web: Scene) -> None:
+    client = await web.dial(behind="unknown, <script>")
+    observed = multiaddr_bytes(f"/ip4/127.0.0.1/tcp/{port_of(client)}{_tail(web)}")
+    assert (await client.identify()).observedAddr == observed
+
+
+async def test_anybody_else_is_not_believed(suspicious: Scene) -> None:
+    client = await suspicious.dial(behind="203.0.113.9")  # which would be denied
+    observed = multiaddr_bytes(f"/ip4/127.0.0.1/tcp/{port_of(client)}{_tail(suspicious)}")
+    assert (await client.identify()).observedAddr == observed
+
+
+async def test_a_denied_subnet_is_refused_at_the_upgrade(web: Scene) -> None:
+    async with web.counting("frost_relay_refusals_total", reason="subnet_denied"):
+        with pytest.raises(WSError):
+            await web.dial(behind="203.0.113.9")
+    await web.logged("refused", "reason=subnet_denied", "address=203.0.113.9:0")
+
+
+async def test_a_denied_subnet_is_refused_over_tcp_too(web: Scene) -> None:
+    port = int(web.relay.address("tcp").split("/")[4])
+    async with web.counting("frost_relay_refusals_total", reason="subnet_denied"):
+        assert await asyncio.to_thread(_read_from, port, DENIED_LOOPBACK) == b""
+    await web.logged("refused", "reason=subnet_denied")
+
+
+def _read_from(port: int, source: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0)) as connection:
+        try:
+            return connection.recv(100)
+        except ConnectionResetError:
+            return b""
+
+
+# How many
+
+
+async def test_connections_of_one_address_are_limited_and_others_come_in(web: Scene) -> None:
+    inside = [await web.dial(behind="198.51.100.1") for _ in range(MAX_PER_IP)]
+    host = HostKey.generate()
+    async with web.counting("frost_relay_refusals_total", reason="connections_per_ip"):
+        await _refused(web, "198.51.100.1", host)
+    await web.logged("refused", "reason=connections_per_ip", "address=198.51.100.1:0")
+    await still_served(await web.dial(behind="198.51.100.2"))
+    for client in inside:
+        await still_served(client)
+    await inside[0].abort()
+    await web.settled(connections=MAX_PER_IP)
+    await still_served(await web.dial(behind="198.51.100.1"))
+
+
+async def test_connections_in_total_are_limited(web: Scene) -> None:
+    inside = [await web.dial(behind=f"198.51.100.{number}") for number in range(MAX_CONNECTIONS)]
+    async with web.counting("frost_relay_refusals_total", reason="connections_full"):
+        await _refused(web, "198.51.100.200", HostKey.generate())
+    await web.logged("refused", "reason=connections_full", "address=198.51.100.200:0")
+    for client in inside:
+        await still_served(client)
+    await inside[0].abort()
+    await web.settled(connections=MAX_CONNECTIONS - 1)
+    await still_served(await web.dial(behind="198.51.100.201"))
+
+
+async def _refused(scene: Scene, behind: str, host: HostKey) -> None:
+    """The registry decides while the handshake runs, so that the peer may get some way before it is closed."""
+    try:
+        client = await scene.dial(behind=behind, host=host)
+    except (WSError, OSError, AssertionError):  # closed before the relay had said who it is
+        return
+    await gone(client)
+    assert name_of(client)
+
+
+# Origins
+
+
+async def _dial_from(scene: Scene, origin: str) -> None:
+    tls = scene._tls if scene.place.transport == "wss" else None
+    client = await Client.dial(scene.address, tls=tls, headers={"Origin": origin})
+    await still_served(client)
+    await client.close()
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, ORIGIN.upper()])
+async def test_an_allowed_page_comes_in(web: Scene, origin: str) -> None:
+    await _dial_from(web, origin)
+
+
+async def test_no_page_at_all_comes_in(web: Scene) -> None:
+    await still_served(await web.dial())
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://wallet.example", "null", f"{ORIGIN}.evil.example"])
+async def test_any_other_page_is_refused(web: Scene, origin: str) -> None:
+    async with web.counting("frost_relay_refusals_total", reason="origin_denied"):
+        with pytest.raises(WSError):
+            await _dial_from(web, origin)
+    await web.logged("refused", "reason=origin_denied")
+
+
+# The web port
+
+
+def _get(scene: Scene, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    port = int(scene.address.split("/")[4])
+    connection: http.client.HTTPConnection
+    if scene.place.transport == "wss":
+        context: ssl.SSLContext = scene._tls
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+async def test_a_person_gets_a_page(web: Scene) -> None:
+    status, body = await asyncio.to_thread(_get, web, "/")
+    assert status == 200
+    assert b"libp2p" in body
+    await web.settled(connections=0)
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/.env", "/" + "a" * 2000, "//", "/?x=1/../"])
+async def test_there_is_nothing_elsewhere(web: Scene, path: str) -> None:
+    status, _ = await asyncio.to_thread(_get, web, path)
+    assert status == 404
+    await web.settled(connections=0)
+
+
+async def test_an_upgrade_to_something_else_is_refused(web: Scene) -> None:
+    status, _ = await asyncio.to_thread(_get, web, "/", "GET", Upgrade="h2c", Connection="Upgrade")
+    assert 400 <= status < 500
+    await web.settled(connections=0)
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE", "OPTIONS"])
+async def test_other_methods_are_ended_and_never_hang(web: Scene, method: str) -> None:
+    try:
+        status, _ = await asyncio.to_thread(_get, web, "/", method)
+        assert 400 <= status < 500
+    except http.client.HTTPException:
+        pass
+    await web.settled(connections=0)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x16\x03\x01\x02\x00\x01\x00", b"\x13/multistream/1.0.0\n\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 3000],
+    ids=["tls", "multistream", "endless-headers"],
+)
+async def test_what_is_no_request_is_ended(web: Scene, garbage: bytes) -> None:
+    if web.place.transport == "wss" and not garbage.startswith(b"GET"):
+        port = int(web.relay.address("ws").split("/")[4])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    else:
+        tls = web._tls if web.place.transport == "wss" else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(web.address.split("/")[4]), ssl=tls)
+    writer.write(garbage)
+
+    async def ended() -> bool:
+        try:
+            return await asyncio.wait_for(reader.read(4096), 5) == b""
+        except (ConnectionError, ssl.SSLError):
+            return True
+
+    await until(ended, "the end of a client that speaks no HTTP")
+    writer.close()
+    await web.settled(connections=0)

@@ -1,0 +1,36 @@
+"""Crowds: what a thousand strangers leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.scenarios.scene import Scene, joined
+
+RECONNECTS = 1000
+AT_ONCE = 20
+
+
+@pytest.mark.slow
+async def test_a_thousand_reconnects_with_fresh_peer_ids_leave_nothing(solo: Scene) -> None:
+    fixed = await solo.reserved()
+
+    async def visit(number: int) -> None:
+        client = await solo.dial()
+        await client.reserve()
+        if number % 10 == 0:
+            circuit = await joined(client, fixed)
+            circuit.left.write(b"hello")
+            assert await circuit.right.read(5) == b"hello"
+        await (client.abort() if number % 2 else client.close())
+        solo.forget(client)
+
+    for start in range(0, RECONNECTS // 3 + 1, AT_ONCE):
+        await asyncio.gather(*(visit(number) for number in range(start, start + AT_ONCE)))
+    status = await solo.settled(connections=1, reservations=1, circuits=0)
+    (registry,) = [each for each in status["workers"] if each["role"] == "registry"]
+    assert registry["connections"] <= 1 + AT_ONCE
+    circuit = await joined(await solo.dial(), fixed)
+    circuit.left.write(b"still here")
+    assert await circuit.right.read(10) == b"still here"

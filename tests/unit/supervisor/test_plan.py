@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+
+from config.errors import ConfigError
+from config.settings import Access, Admin, Announce, Identity, Listener, Settings
+from supervisor import plan
+from transports import sockets
+
+
+def settings(tmp_path: Path, *listeners: Listener, admin: str = "") -> Settings:
+    return Settings(identity=Identity(key_file=str(tmp_path / "key")), listeners=listeners, admin=Admin(listen=admin))
+
+
+def test_every_process_has_a_row_and_every_worker_a_socket(tmp_path: Path) -> None:
+    wanted = settings(
+        tmp_path,
+        Listener(address="/ip4/127.0.0.1/tcp/0/ws", workers=2),
+        Listener(address="/ip4/127.0.0.1/tcp/0", workers=1),
+        admin="127.0.0.1:0",
+    )
+    made = plan.prepare(wanted, {})
+    assert [slot.index for slot in made.slots] == list(range(8))
+    assert [slot.role for slot in made.slots] == [
+        "main", "system", "supervisor", "registry", "listener", "listener", "listener", "admin",
+    ]  # fmt: skip
+    ws, again, tcp = made.slots[4:7]
+    port = made.sockets[0].getsockname()[1]
+    assert (ws.name, again.name) == (f"ws-{port}/0", f"ws-{port}/1")
+    assert ws.listener == again.listener == f"/ip4/127.0.0.1/tcp/{port}/ws"
+    assert tcp.name.startswith("tcp-")
+    assert [slot.listener_index for slot in (ws, again, tcp)] == [0, 0, 1]
+    assert [slot.socket_fd for slot in made.slots[4:]] == [each.fileno() for each in made.sockets]
+    assert made.announced == (ws.listener, tcp.listener)
+    sockets.close_all(made.sockets)
+
+
+def test_no_workers_means_one_a_core_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5})
+    assert plan.workers(Listener(address="x")) == 3
+    assert plan.workers(Listener(address="x", workers=2)) == 2
+
+
+def test_an_admin_that_is_off_has_no_slot(tmp_path: Path) -> None:
+    made = plan.prepare(settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1)), {})
+    assert "admin" not in {slot.role for slot in made.slots}
+    sockets.close_all(made.sockets)
+
+
+def test_listeners_with_the_same_port_on_two_hosts_have_names_of_their_own(tmp_path: Path) -> None:
+    first = plan.prepare(settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=2)), {})
+    port = first.sockets[0].getsockname()[1]
+    sockets.close_all(first.sockets)
+    made = plan.prepare(
+        settings(
+            tmp_path,
+            Listener(address=f"/ip4/127.0.0.1/tcp/{port}", workers=2),
+            Listener(address=f"/ip4/127.0.0.2/tcp/{port}", workers=2),
+        ),
+        {},
+    )
+    names = [slot.name for slot in made.slots if slot.role == "listener"]
+    assert names == [f"tcp-{port}/0", f"tcp-{port}/1", f"tcp-{port}/0@1", f"tcp-{port}/1@1"]
+    sockets.close_all(made.sockets)
+
+
+def test_check_leaves_nothing_behind_and_reads_a_key_that_is_there(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1))
+    before = set(os.listdir("/proc/self/fd"))
+    plan.check(wanted, {})
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "key").write_bytes(b"garbage")
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(ConfigError, match=r"identity\.key_file"):
+        plan.check(wanted, {})
+
+
+def test_a_plan_that_fails_late_closes_its_sockets_and_makes_no_key(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=3), admin="192.0.2.1:1")
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConfigError, match=r"admin\.listen"):
+        plan.prepare(wanted, {})
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        (Settings(access=Access(deny_peers=("nobody",))), "access.deny_peers[0]"),
+        (Settings(access=Access(trusted_proxies=("127.0.0.1/33",))), "access.trusted_proxies[0]"),
+        (Settings(announce=Announce(addresses=("/ip4/1.2.3.4/udp/1",))), "announce.addresses[0]"),
+        (Settings(listeners=(Listener(address="/ip4/127.0.0.1/tcp/99999"),)), "listeners[0].address"),
+    ],
+)
+def test_each_table_is_checked_by_those_who_will_use_it(tmp_path: Path, changed: Settings, key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        plan.check(changed, {"STATE_DIRECTORY": str(tmp_path)})
+    assert raised.value.key == key
+
+
+def test_a_certificate_is_opened_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate")
+    (tmp_path / "key.pem").write_text("no key")
+    listener = Listener(
+        address="/ip4/127.0.0.1/tcp/0/tls/ws", cert_file=f"{tmp_path}/cert.pem", key_file=f"{tmp_path}/key.pem"
+    )
+    with pytest.raises(ConfigError, match=r"listeners\[0\]\.cert_file") as raised:
+        plan.check(settings(tmp_path, listener), {})
+    assert isinstance(raised.value.__cause__, ssl.SSLError)
