@@ -99,7 +99,8 @@ def identity(file: str | None, overrides: tuple[str, ...]) -> None:
       frost-relay id --set identity.key_file=/var/lib/frost-relay/identity.key
     """
     from supervisor.plan import key_path  # noqa: PLC0415 - not for --help
-    from transports.identity import load_or_create_host_key, peer_id_text  # noqa: PLC0415
+    from transports.identity import peer_id_text  # noqa: PLC0415
+    from transports.key_file import load_or_create_host_key  # noqa: PLC0415
 
     settings = load(file, overrides, os.environ)
     click.echo(peer_id_text(load_or_create_host_key(key_path(settings, os.environ)).peer_id))

@@ -21,7 +21,8 @@ from config.paths import default_key_file
 from config.settings import Listener, Settings
 from transports import sockets
 from transports.address import ListenAddress, announced_addresses, parse_listen
-from transports.identity import HostKey, load_or_create_host_key
+from transports.identity import HostKey
+from transports.key_file import load_or_create_host_key
 from transports.tls import server_context
 
 MAIN: Final = Slot(0, "main", "main")

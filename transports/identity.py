@@ -1,8 +1,8 @@
-"""Who somebody is: peer IDs, the public keys of peers, and our own key and its file.
+"""Who somebody is: peer IDs, the public keys of peers, and our own key. Its file is in key_file.py.
 
 A peer ID is its raw multihash as `bytes` everywhere inside; text is for people and configuration. Everything a peer
-made is bounded before it is used, and whatever is wrong with it is a PeerKeyError. Must never show a secret, overwrite
-a key file, or hand libsodium a key or a signature of another length than it reads.
+made is bounded before it is used, and whatever is wrong with it is a PeerKeyError. Must never show a secret, or hand
+libsodium a key or a signature of another length than it reads.
 
 Spec: libp2p/specs peer-ids/peer-ids.md ("the specification" below). libsodium verifies an Ed25519 signature in half
 the time that OpenSSL takes, and signs in half the time; the other kinds exist in OpenSSL only.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
@@ -29,7 +28,6 @@ from google.protobuf.message import DecodeError
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 
-from config.errors import ConfigError
 from transports.errors import PeerError
 from transports.proto import crypto_pb2
 
@@ -51,9 +49,6 @@ _SHA256_MULTIHASH = b"\x12\x20"
 _CID_PREFIX = b"\x01\x72"  # CIDv1, multicodec libp2p-key
 _MAX_PEER_ID_CHARS = 96  # base32 of the longest peer ID takes 75
 _BASE36_DIGITS = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
-
-_KEY_FILE = "identity.key_file"
-_MAX_KEY_FILE_BYTES = 1024
 
 
 class IdentityError(ValueError):
@@ -297,79 +292,3 @@ class HostKey:
 
     def __repr__(self) -> str:
         return f"HostKey({peer_id_text(self.peer_id)})"
-
-
-def load_or_create_host_key(path: str) -> HostKey:
-    """The key in the file, which is created (0600, with its directory) if there is none. Raises ConfigError."""
-    try:
-        raw = _read_key_file(path)
-    except FileNotFoundError:
-        try:
-            _create_key_file(path, HostKey.generate())
-            raw = _read_key_file(path)
-        except OSError as error:
-            raise ConfigError(_KEY_FILE, path, f"a file that can be created ({error.strerror})") from error
-    except OSError as error:
-        raise ConfigError(_KEY_FILE, path, f"a file that can be read ({error.strerror})") from error
-    except ValueError as error:  # os.open on a path that holds a zero byte
-        raise ConfigError(_KEY_FILE, path, f"a path ({error})") from error
-    return _parse_key_file(path, raw)
-
-
-def _read_key_file(path: str) -> bytes:
-    # O_NONBLOCK: a FIFO of that name must not hang the start.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise ConfigError(_KEY_FILE, path, "a regular file")
-        if mode & 0o077:
-            raise ConfigError(_KEY_FILE, path, f"a file for its owner only, mode 0600 and not {mode & 0o777:04o}")
-        return os.read(descriptor, _MAX_KEY_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _parse_key_file(path: str, raw: bytes) -> HostKey:
-    expected = "an Ed25519 private key in libp2p's protobuf form (68 bytes)"
-    try:
-        parsed = crypto_pb2.PrivateKey.FromString(raw[:_MAX_KEY_FILE_BYTES])
-    except DecodeError as error:
-        raise ConfigError(_KEY_FILE, path, expected) from error
-    data = parsed.Data
-    if parsed.Type != crypto_pb2.Ed25519 or len(raw) > _MAX_KEY_FILE_BYTES or len(data) not in (64, 96):
-        raise ConfigError(_KEY_FILE, path, expected)
-    host = HostKey(data[:SEED_BYTES])
-    public = host.public_protobuf[-_ED25519_KEY_BYTES:]
-    # The older form of 96 bytes holds the public key twice: "compare the two public key strings".
-    if data[SEED_BYTES:] != public * (len(data) // 32 - 1):
-        raise ConfigError(_KEY_FILE, path, f"{expected} whose two halves belong together")
-    return host
-
-
-def _create_key_file(path: str, host: HostKey) -> None:
-    """Write the key so that `path` holds all of it or does not exist, and is never replaced. Raises OSError."""
-    directory = os.path.dirname(path) or "."
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(host.private_protobuf())
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(temporary, path)  # fails where a rename would replace
-        except FileExistsError:
-            return  # another relay was faster; its key is the one
-    finally:
-        os.unlink(temporary)
-    _sync_directory(directory)
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -148,11 +148,21 @@ class Scene:
             self.relay.worker_pids = pids  # type: ignore[attr-defined]  # they stay as long as nobody kills them
         return pids
 
-    async def close(self) -> None:
-        """Everybody leaves; nothing may stay."""
+    async def leave(self) -> None:
+        """Everybody leaves."""
         clients, self._clients = self._clients, []
         await asyncio.gather(*(client.abort() for client in clients))
+
+    async def close(self) -> None:
+        """Everybody leaves; nothing may stay, neither with the workers nor with the registry."""
+        await self.leave()
         await self.settled(connections=0, reservations=0, circuits=0)
+        await self.registered(connections=0, reservations=0, circuits=0)
+
+    def forget(self, client: Client) -> None:
+        """One of many that has left already."""
+        self._clients.remove(client)
+        del self._origins[client]
 
     # What the relay says
 
@@ -161,6 +171,15 @@ class Scene:
         return await asyncio.to_thread(
             self.relay.wait_status, lambda now: all(now[name] == count for name, count in counts.items()), WAIT_S
         )
+
+    async def registered(self, **counts: int) -> None:
+        """Wait until the registry has these counts; it hears of connections a little later than of all else."""
+
+        def heard(now: dict[str, Any]) -> bool:
+            (registry,) = [each for each in now["workers"] if each["role"] == "registry"]
+            return all(registry[name] == count for name, count in counts.items())
+
+        await asyncio.to_thread(self.relay.wait_status, heard, WAIT_S)
 
     async def counted(self, name: str, **labels: str) -> float:
         """One counter of /metrics; 0 when it was never counted."""

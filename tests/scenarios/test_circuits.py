@@ -176,7 +176,7 @@ async def test_a_source_that_gives_up_while_the_target_thinks_leaves_nothing(sce
     stream.reset()
     await right.reset()
     connecting.cancel()
-    await _registry_circuits(scene, 0)
+    await scene.registered(circuits=0)  # it counts from the grant on, the status only when it is open
     await still_served(source)
 
 
@@ -188,17 +188,7 @@ async def test_a_source_that_vanishes_while_the_target_thinks_leaves_nothing(sce
     await right.reset()
     with pytest.raises(StreamResetError):
         await connecting
-    await _registry_circuits(scene, 0)
-
-
-async def _registry_circuits(scene: Scene, count: int) -> None:
-    """The registry counts a circuit from its grant on, the status only when it is open."""
-
-    def counted(status: dict[str, object]) -> bool:
-        workers: list[dict[str, object]] = status["workers"]  # type: ignore[assignment]
-        return [each["circuits"] for each in workers if each["role"] == "registry"] == [count]
-
-    await asyncio.to_thread(scene.relay.wait_status, counted)
+    await scene.registered(circuits=0)  # it counts from the grant on, the status only when it is open
 
 
 async def test_many_circuits_between_two_peers_do_not_mix(scene: Scene) -> None:

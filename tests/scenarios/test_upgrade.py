@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from actors import hop, identify, ping
 from actors.proto.peer_record_pb2 import PeerRecord
 from actors.voucher import PEER_RECORD_DOMAIN, PEER_RECORD_TYPE, verify_envelope
-from tests.scenarios.scene import Puppet, Scene, gone, joined, port_of, socket_of, still_served, until
+from tests.scenarios.scene import Puppet, Scene, counter, gone, joined, port_of, socket_of, still_served, until
 from tests.support.client import Client, ClientStream
+from tests.support.relay import RelayProcess
 from transports.address import multiaddr_bytes
 from transports.identity import decode_public_key, parse_peer_id
 from transports.multistream import HEADER, NA, frame
@@ -307,11 +308,16 @@ async def test_a_peer_that_makes_the_relay_answer_and_does_not_read_is_closed(so
         await until(closed, "the end of a peer that does not read")
 
 
-async def test_what_is_no_multistream_ends_the_connection_before_noise(solo: Scene) -> None:
-    port = int(solo.relay.address("tcp").split("/")[4])
-    async with solo.counting("frost_relay_peer_errors_total", reason="multistream"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(10):
-            assert await reader.read() == b""
-        writer.close()
+def test_what_is_no_multistream_ends_the_connection_before_noise(relay: RelayProcess) -> None:
+    asyncio.run(_speak_http(relay))
+
+
+async def _speak_http(relay: RelayProcess) -> None:
+    port = int(relay.address("tcp").split("/")[4])
+    before = counter(relay, "frost_relay_peer_errors_total", reason="multistream")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nUser-Agent: " + b"x" * 100)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    assert counter(relay, "frost_relay_peer_errors_total", reason="multistream") == before + 1

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from config.load import decode, to_tables
 from config.settings import Settings
 from supervisor import cli
-from transports.identity import load_or_create_host_key, peer_id_text
+from transports.identity import peer_id_text
+from transports.key_file import load_or_create_host_key
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""The file that holds the relay's own key: libp2p's protobuf form of a private key, for its owner only.
+
+Read or created once, in main, before anything is started. Must never overwrite a key, accept one that others can read,
+or show one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from config.errors import ConfigError
+from transports.identity import SEED_BYTES, HostKey
+from transports.proto import crypto_pb2
+
+_KEY: Final = "identity.key_file"
+_MAX_FILE_BYTES: Final = 1024
+_PUBLIC_KEY_BYTES: Final = 32
+
+
+def load_or_create_host_key(path: str) -> HostKey:
+    """The key in the file, which is created (0600, with its directory) if there is none. Raises ConfigError."""
+    try:
+        raw = _read_key_file(path)
+    except FileNotFoundError:
+        try:
+            _create_key_file(path, HostKey.generate())
+            raw = _read_key_file(path)
+        except OSError as error:
+            raise ConfigError(_KEY, path, f"a file that can be created ({error.strerror})") from error
+    except OSError as error:
+        raise ConfigError(_KEY, path, f"a file that can be read ({error.strerror})") from error
+    except ValueError as error:  # os.open on a path that holds a zero byte
+        raise ConfigError(_KEY, path, f"a path ({error})") from error
+    return _parse_key_file(path, raw)
+
+
+def _read_key_file(path: str) -> bytes:
+    # O_NONBLOCK: a FIFO of that name must not hang the start.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(_KEY, path, "a regular file")
+        if mode & 0o077:
+            raise ConfigError(_KEY, path, f"a file for its owner only, mode 0600 and not {mode & 0o777:04o}")
+        return os.read(descriptor, _MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _parse_key_file(path: str, raw: bytes) -> HostKey:
+    expected = "an Ed25519 private key in libp2p's protobuf form (68 bytes)"
+    try:
+        parsed = crypto_pb2.PrivateKey.FromString(raw[:_MAX_FILE_BYTES])
+    except DecodeError as error:
+        raise ConfigError(_KEY, path, expected) from error
+    data = parsed.Data
+    if parsed.Type != crypto_pb2.Ed25519 or len(raw) > _MAX_FILE_BYTES or len(data) not in (64, 96):
+        raise ConfigError(_KEY, path, expected)
+    host = HostKey(data[:SEED_BYTES])
+    public = host.public_protobuf[-_PUBLIC_KEY_BYTES:]
+    # The older form of 96 bytes holds the public key twice: "compare the two public key strings".
+    if data[SEED_BYTES:] != public * (len(data) // 32 - 1):
+        raise ConfigError(_KEY, path, f"{expected} whose two halves belong together")
+    return host
+
+
+def _create_key_file(path: str, host: HostKey) -> None:
+    """Write the key so that `path` holds all of it or does not exist, and is never replaced. Raises OSError."""
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(host.private_protobuf())
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(temporary, path)  # fails where a rename would replace
+        except FileExistsError:
+            return  # another relay was faster; its key is the one
+    finally:
+        os.unlink(temporary)
+    _sync_directory(directory)
+
+
+def _sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
