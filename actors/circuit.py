@@ -10,7 +10,6 @@ circuit holds at most one window (256 KiB) a direction, whatever a slow reader d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -88,16 +87,36 @@ class Leg:
             self.other.stream.consumed(count_bytes)
 
 
+class SpliceOwner(Protocol):
+    """What a splice needs of its worker."""
+
+    deadlines: Deadlines
+    now_s: float
+
+    def fault(self, error: Exception) -> None:
+        """A fault of ours, to be logged."""
+
+
 class Splice:
-    """Two streams joined: the whole of a circuit in the worker of its target, and the base of a CircuitActor."""
+    """Two streams joined: the whole of a circuit in the worker of its target, and the base of a CircuitActor.
 
-    __slots__ = ("_on_fault", "left", "over", "right")
+    `duration_s` runs from now; with nothing moving either way for `idle_timeout_s` it is reset. 0 is unlimited.
+    """
 
-    def __init__(self, left: Stream, right: Stream, on_fault: Callable[[Exception], None]) -> None:
-        self._on_fault = on_fault
+    __slots__ = ("_deadline", "_ends_at_s", "_idle_timeout_s", "_moved_at_s", "_owner", "left", "over", "right")
+
+    def __init__(
+        self, owner: SpliceOwner, left: Stream, right: Stream, *, duration_s: float, idle_timeout_s: float
+    ) -> None:
+        self._owner = owner
         self.over = False
         self.left, self.right = Leg(left, self), Leg(right, self)
         self.left.other, self.right.other = self.right, self.left
+        self._idle_timeout_s = idle_timeout_s or float("inf")
+        self._moved_at_s = owner.now_s
+        self._ends_at_s = owner.now_s + (duration_s or float("inf"))
+        self._deadline: Deadline | None = None
+        self._arm()
 
     def join(self, from_left: Buffer = b"", from_right: Buffer = b"") -> None:
         """Take both streams over; the bytes came before there was a splice, and are the circuit's first."""
@@ -110,6 +129,7 @@ class Splice:
 
     def bytes_from(self, leg: Leg, data: Buffer) -> None:
         """Pass bytes on."""
+        self._moved_at_s = self._owner.now_s
         leg.other.went_out(leg.other.stream.write(data))
 
     def end_from(self, leg: Leg) -> None:
@@ -119,7 +139,8 @@ class Splice:
         self.settle()
 
     def moved(self) -> None:
-        """Bytes that waited have gone out, and maybe the FIN behind them."""
+        """Bytes that waited have gone out, and maybe the FIN behind them. A receiver that is slow is not idle."""
+        self._moved_at_s = self._owner.now_s
         self.settle()
 
     def settle(self) -> None:
@@ -127,9 +148,19 @@ class Splice:
         if self.left.ended and self.right.ended and not (self.left.stream.alive or self.right.stream.alive):
             self.finish(End.FINISHED)
 
+    def deadline(self) -> None:
+        """The duration is over, or it is time to see whether anything moves."""
+        now_s = self._owner.now_s
+        if now_s >= self._ends_at_s:
+            self.finish(End.DURATION)
+        elif now_s >= self._moved_at_s + self._idle_timeout_s:
+            self.finish(End.IDLE)
+        else:
+            self._arm()
+
     def fault(self, error: Exception) -> None:
         """Ours: this circuit ends, and is all that ends."""
-        self._on_fault(error)
+        self._owner.fault(error)
         self.finish(End.FAULT)
 
     def finish(self, end: End) -> None:
@@ -137,43 +168,33 @@ class Splice:
         if self.over:
             return
         self.over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
         try:
             self.left.stream.reset()
         finally:
             self.right.stream.reset()
 
+    def _arm(self) -> None:
+        when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)
+        if when_s != float("inf"):
+            self._deadline = self._owner.deadlines.at(when_s, self.deadline)
 
-class CircuitOwner(Protocol):
+
+class CircuitOwner(SpliceOwner, Protocol):
     """What a circuit tells its worker."""
-
-    deadlines: Deadlines
-    now_s: float
 
     def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
         """The circuit is over and holds nothing any more."""
 
-    def fault(self, error: Exception) -> None:
-        """A fault of ours, to be logged."""
-
 
 class CircuitActor(Splice):
-    """One circuit with its limits. `left` is the source's stream, `right` leads to the target.
+    """One circuit with its limits and its slot. `left` is the source's stream, `right` leads to the target.
 
-    `max_bytes` is per direction and `duration_s` from the moment of `join` (relay/circuit-v2.md, "Limit");
-    0 is unlimited. `idle_timeout_s`: with nothing moving either way for so long the circuit is reset.
+    `max_bytes` is per direction (relay/circuit-v2.md, "Limit"); 0 is unlimited.
     """
 
-    __slots__ = (
-        "_deadline",
-        "_ends_at_s",
-        "_idle_timeout_s",
-        "_max_bytes",
-        "_moved_at_s",
-        "_owner",
-        "id",
-        "source",
-        "target",
-    )
+    __slots__ = ("_circuit_owner", "_max_bytes", "id", "source", "target")
 
     def __init__(  # noqa: PLR0913 - what a circuit is, each once
         self,
@@ -188,17 +209,12 @@ class CircuitActor(Splice):
         duration_s: float,
         idle_timeout_s: float,
     ) -> None:
-        super().__init__(left, right, owner.fault)
-        self._owner = owner
+        super().__init__(owner, left, right, duration_s=duration_s, idle_timeout_s=idle_timeout_s)
+        self._circuit_owner = owner
         self.id = circuit_id
         self.source = source
         self.target = target
         self._max_bytes = max_bytes or UNLIMITED
-        self._idle_timeout_s = idle_timeout_s or float("inf")
-        self._moved_at_s = owner.now_s
-        self._ends_at_s = owner.now_s + (duration_s or float("inf"))
-        self._deadline: Deadline | None = None
-        self._arm()
 
     def bytes_from(self, leg: Leg, data: Buffer) -> None:
         """Count and pass on. At the limit both streams are reset; what was within it has gone out before."""
@@ -212,21 +228,6 @@ class CircuitActor(Splice):
         self._moved_at_s = self._owner.now_s
         leg.other.went_out(leg.other.stream.write(data))
 
-    def moved(self) -> None:
-        """A receiver that is slow is not idle."""
-        self._moved_at_s = self._owner.now_s
-        self.settle()
-
-    def deadline(self) -> None:
-        """The duration is over, or it is time to see whether anything moves."""
-        now_s = self._owner.now_s
-        if now_s >= self._ends_at_s:
-            self.finish(End.DURATION)
-        elif now_s >= self._moved_at_s + self._idle_timeout_s:
-            self.finish(End.IDLE)
-        else:
-            self._arm()
-
     def finish(self, end: End) -> None:
         """Reset what is left and give the slot back. Once."""
         if self.over:
@@ -234,11 +235,4 @@ class CircuitActor(Splice):
         try:
             super().finish(end)
         finally:
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._owner.circuit_ended(self, end)
-
-    def _arm(self) -> None:
-        when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)
-        if when_s != float("inf"):
-            self._deadline = self._owner.deadlines.at(when_s, self.deadline)
+            self._circuit_owner.circuit_ended(self, end)

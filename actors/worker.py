@@ -18,7 +18,7 @@ from actors import identify, log, metrics
 from actors.access import AccessRules, normal_ip
 from actors.board import Board
 from actors.call import Answer, Call
-from actors.circuit import CircuitActor, End
+from actors.circuit import CircuitActor, End, Splice
 from actors.deadlines import SLOT_S, Deadlines
 from actors.limits import Reason
 from actors.messages import Boot
@@ -282,6 +282,12 @@ class Worker:
         metrics.CIRCUITS_OPENED.inc()
         _logger.info("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
         circuit.join(early, first)
+
+    def splice(self, link: Stream, target: Stream, early: bytes | bytearray, first: bytes) -> None:
+        """Our part of a circuit whose source is in another worker: not counted here, but it ends in time too."""
+        limits = self.settings.limits
+        idle_timeout_s, duration_s = limits.circuit_idle_timeout_s, limits.circuit_duration_s
+        Splice(self, link, target, duration_s=duration_s, idle_timeout_s=idle_timeout_s).join(early, first)
 
     def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
         """The circuit is over: its slot is free."""

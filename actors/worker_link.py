@@ -15,7 +15,6 @@ import msgspec
 
 from actors import log
 from actors.call import Answer, Call
-from actors.circuit import Splice
 from actors.deadlines import Deadlines
 from actors.limits import Reason
 from actors.registry_protocol import same_user
@@ -64,6 +63,9 @@ class LinkHost(Protocol):
     def call_local(self, connection: int, source: bytes, target: bytes, answer: Answer) -> Call | None:
         """Call a target that is connected here; None when it is not (the answer has been called)."""
 
+    def splice(self, link: Stream, target: Stream, early: bytes | bytearray, first: bytes) -> None:
+        """Join a link stream with the stream to a target of this worker."""
+
     def fault(self, error: Exception) -> None:
         """A fault of ours, to be logged."""
 
@@ -104,15 +106,13 @@ class LinkCall:
         stream = self._stream
         if stream is None:  # never: bytes come only along the stream
             return
+        # No credit for the reply: what is credited on a link is given back to a circuit's sender.
         body = self._reader.feed(data)
         if body is None:
-            stream.consumed(len(data))
             return
         reason = _REPLY.decode(body).reason
-        rest = self._reader.rest()
-        stream.consumed(len(data) - len(rest))
         if reason is None:
-            self._end(stream, rest)
+            self._end(stream, self._reader.rest())
         else:
             stream.reset()
             self._end(reason, b"")
@@ -150,7 +150,7 @@ class LinkAnswer:
         self._stream = stream
         self._reader: DelimitedReader | None = DelimitedReader(MAX_MESSAGE_BYTES)
         self._call: Call | None = None
-        self._early = b""
+        self._early = bytearray()
         self._ended = False
 
     def data_received(self, data: Buffer) -> None:
@@ -160,11 +160,9 @@ class LinkAnswer:
             return
         body = self._reader.feed(data)
         if body is None:
-            self._stream.consumed(len(data))
             return
-        self._early = self._reader.rest()
+        self._early += self._reader.rest()
         self._reader = None
-        self._stream.consumed(len(data) - len(self._early))
         request = _REQUEST.decode(body)
         self._call = self._host.call_local(request.connection, request.source, request.target, self._answered)
 
@@ -189,7 +187,7 @@ class LinkAnswer:
         if isinstance(outcome, Reason):
             self._stream.close()
         else:
-            Splice(self._stream, outcome, self._host.fault).join(self._early, first)
+            self._host.splice(self._stream, outcome, self._early, first)
 
 
 class _Link:

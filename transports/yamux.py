@@ -67,6 +67,7 @@ class Session:
         "_reset_budget",
         "_reset_budget_at_s",
         "_resets_sent",
+        "_stream_type",
         "_transport_paused",
         "_waiting",
         "_wake",
@@ -81,7 +82,9 @@ class Session:
         wake: Callable[[], None],
         max_inbound_streams: int,
         max_resets: float = RESET_BUDGET,
+        stream_type: type[Stream] = Stream,
     ) -> None:
+        self._stream_type = stream_type
         self._handler = handler
         self._wake = wake
         self._max_inbound = max_inbound_streams
@@ -170,7 +173,7 @@ class Session:
 
     def open_stream(self) -> Stream:
         """A stream of ours. SYN travels with its first frame; set its handler before you write."""
-        stream = Stream(self, self._next_id, SYN)
+        stream = self._stream_type(self, self._next_id, SYN)
         self._next_id += 2
         self.streams[stream.id] = stream
         return stream
@@ -295,7 +298,7 @@ class Session:
         if self._resets_sent:
             resets, self._resets_sent = self._resets_sent, 0
             self._spend_reset_budget(now_s, resets)
-        stream = Stream(self, stream_id, ACK)
+        stream = self._stream_type(self, stream_id, ACK)
         if self._inbound >= self._max_inbound:
             self._spend_reset_budget(now_s)
             self.send_frame(WINDOW_UPDATE, RST, stream_id, 0, b"")

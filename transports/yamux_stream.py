@@ -5,7 +5,7 @@ Sans-IO. Must never send beyond the peer's window, nor hold received data: it is
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from transports.yamux_frames import (
     DATA,
@@ -63,6 +63,9 @@ class Stream:
     `write` sends what the peer's window allows and queues the rest; whoever writes bounds what is queued by what it
     has accepted elsewhere (a circuit by the other side's window).
     """
+
+    CREDIT_BYTES: ClassVar = INITIAL_WINDOW_BYTES // 2
+    """How much is owed before it is given back in a frame."""
 
     __slots__ = (
         "_consumed_bytes",
@@ -143,9 +146,9 @@ class Stream:
         return self.readable or self.writable
 
     def consumed(self, count_bytes: int) -> None:
-        """Give the peer its window back for bytes that have been handed on; sent once half a window is owed."""
+        """Give the peer its window back for bytes that have been handed on; sent once CREDIT_BYTES are owed."""
         self._consumed_bytes += count_bytes
-        if self._consumed_bytes * 2 >= INITIAL_WINDOW_BYTES and self.readable:
+        if self._consumed_bytes >= self.CREDIT_BYTES and self.readable:
             delta, self._consumed_bytes = self._consumed_bytes, 0
             self.receive_window += delta
             self._session.send_frame(WINDOW_UPDATE, self._to_send, self.id, delta, b"")

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from actors.proto.circuit_pb2 import Status, StopMessage
 from tests.support.client import Client, ClientStream, OnStop, _Tcp, _WebSocket
@@ -94,35 +94,59 @@ class Scene:
 
     # Peers
 
-    async def dial(self, kind: type[C] | None = None, *, behind: str = "", **options: Any) -> C:
+    @overload
+    async def dial(self, *, behind: str = "", **options: Any) -> Client: ...
+
+    @overload
+    async def dial(self, kind: type[C], *, behind: str = "", **options: Any) -> C: ...
+
+    async def dial(self, kind: type[Client] = Client, *, behind: str = "", **options: Any) -> Client:
         """One peer, wherever it lands. `behind`: what a reverse proxy says about its address (WebSocket only)."""
         tls = self._tls if self.place.transport == "wss" else None
         if behind:
             options["headers"] = {"X-Forwarded-For": behind}
-        client = await (kind or Client).dial(self.address, tls=tls, **options)
+        client = await kind.dial(self.address, tls=tls, **options)
         self._clients.append(client)
         self._origins[client] = f"{behind or '127.0.0.1'}:{0 if behind else port_of(client)}"
-        return client  # type: ignore[return-value]  # without `kind` it is a Client
+        return client
 
-    async def dial_beside(self, other: Client, kind: type[C] | None = None, **options: Any) -> C:
+    @overload
+    async def dial_beside(self, other: Client, **options: Any) -> Client: ...
+
+    @overload
+    async def dial_beside(self, other: Client, kind: type[C], **options: Any) -> C: ...
+
+    async def dial_beside(self, other: Client, kind: type[Client] = Client, **options: Any) -> Client:
         """One peer, in the worker of `other` or in the other one, as the place says."""
         home = self.worker_of(other)
         for _ in range(TRIES):
-            client: C = await self.dial(kind, **options)
+            client = await self.dial(kind, **options)
             if (self.worker_of(client) == home) == self.place.together:
                 return client
             await client.abort()
         raise AssertionError(f"{TRIES} connections in a row did not land in the wanted worker")
 
-    async def reserved(self, kind: type[C] | None = None, **options: Any) -> C:
+    @overload
+    async def reserved(self, **options: Any) -> Client: ...
+
+    @overload
+    async def reserved(self, kind: type[C], **options: Any) -> C: ...
+
+    async def reserved(self, kind: type[Client] = Client, **options: Any) -> Client:
         """One peer that can be called."""
-        client: C = await self.dial(kind, **options)
+        client = await self.dial(kind, **options)
         await client.reserve()
         return client
 
-    async def pair(self, target: type[C] | None = None, **options: Any) -> tuple[Client, C]:
+    @overload
+    async def pair(self, **options: Any) -> tuple[Client, Client]: ...
+
+    @overload
+    async def pair(self, target: type[C], **options: Any) -> tuple[Client, C]: ...
+
+    async def pair(self, target: type[Client] = Client, **options: Any) -> tuple[Client, Client]:
         """A source and a reserved target, placed as the scenario wants them. The options are the target's."""
-        called: C = await self.reserved(target, **options)
+        called = await self.reserved(target, **options)
         return await self.dial_beside(called), called
 
     async def circuit(self) -> Circuit:

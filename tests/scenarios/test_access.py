@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from picows import WSError
 
-from tests.scenarios.conftest import Certificate, Relays
+from tests.scenarios.relays import Certificate, Relays
 from tests.scenarios.scene import Place, Scene, gone, port_of, still_served, until
 from tests.support.client import Client
 from tests.support.relay import RelayProcess
@@ -143,7 +143,7 @@ async def test_connections_in_total_are_limited(web: Scene) -> None:
 async def _refused(scene: Scene, behind: str) -> None:
     """The registry decides while the handshake runs, so that the peer may get some way before it is closed."""
     try:
-        client: Client = await scene.dial(behind=behind)
+        client = await scene.dial(behind=behind)
     except (WSError, OSError, AssertionError):  # closed before the relay had said who it is
         return
     await gone(client)

@@ -9,7 +9,7 @@ import pytest
 
 from actors import hop, identify
 from actors.proto.circuit_pb2 import HopMessage, Peer, Status, StopMessage
-from tests.scenarios.conftest import Relays
+from tests.scenarios.relays import Relays
 from tests.scenarios.scene import Puppet, Scene, joined, still_served, until
 from tests.support.client import Client, ClientStream, HopRefusedError, OnStop
 from tests.support.relay import RelayProcess

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.scenarios.conftest import Relays
+from tests.scenarios.relays import Relays
 from tests.scenarios.scene import Circuit, Scene, joined
 from tests.support.relay import RelayProcess
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from actors.proto.circuit_pb2 import Status
-from tests.scenarios.conftest import Certificate, Relays
+from tests.scenarios.relays import Certificate, Relays
 from tests.scenarios.scene import Place, Scene, joined
 from tests.support.client import Client, HopRefusedError
 from tests.support.relay import RelayProcess

@@ -11,9 +11,9 @@ from actors import hop
 from actors.proto.circuit_pb2 import HopMessage, Peer, Status
 from actors.proto.voucher_pb2 import Voucher
 from actors.voucher import VOUCHER_DOMAIN, VOUCHER_TYPE, verify_envelope
-from tests.scenarios.conftest import Relays
+from tests.scenarios.relays import Relays
 from tests.scenarios.scene import Puppet, Scene, joined, still_served
-from tests.support.client import Client, HopRefusedError, StreamResetError
+from tests.support.client import HopRefusedError, StreamResetError
 from tests.support.relay import RelayProcess
 from transports.address import multiaddr_bytes, with_peer
 from transports.identity import parse_peer_id
@@ -35,12 +35,7 @@ def relay(relays: Relays) -> Iterator[RelayProcess]:
         f"limits.circuit_bytes={limit_bytes}",
     ) as relay:
         # The addresses printed are those announced; peers here dial those that are bound.
-        kinds = {"ws": "/ws", "wss": "/tls/ws", "tcp": ""}
-        for each in relay.workers("listener"):
-            for kind, tail in kinds.items():
-                if each["name"].startswith(f"{kind}-"):
-                    relay.addresses.append(f"{each['listener'].removesuffix(tail)}{tail}/p2p/{relay.peer_id}")
-        relay.addresses[:] = [each for each in relay.addresses if "127.0.0.1" in each]
+        relay.addresses[:] = [f"{each['listener']}/p2p/{relay.peer_id}" for each in relay.workers("listener")]
         yield relay
 
 
@@ -137,7 +132,7 @@ async def test_the_end_of_the_newer_connection_ends_the_reservation(scene: Scene
 
 async def test_a_frozen_older_connection_does_not_matter(scene: Scene) -> None:
     old = await scene.reserved(Puppet)  # answers no STOP
-    new: Client = await scene.dial_beside(old, host=old.host)
+    new = await scene.dial_beside(old, host=old.host)
     await new.reserve()
     source = await scene.dial()
     for _ in range(3):

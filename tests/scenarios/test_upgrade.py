@@ -108,7 +108,7 @@ async def test_a_peer_without_early_muxer_negotiation_is_served(solo: Scene) -> 
 class _Key:
     """A peer's key of any kind, with the face of a HostKey."""
 
-    def __init__(self, kind: KeyType, public: bytes, sign: Callable[[bytes], bytes]) -> None:
+    def __init__(self, kind: KeyType.ValueType, public: bytes, sign: Callable[[bytes], bytes]) -> None:
         self.public_protobuf = PublicKey(Type=kind, Data=public).SerializeToString()
         self.peer_id = decode_public_key(self.public_protobuf).peer_id
         self.sign = sign

@@ -439,7 +439,7 @@ def test_a_fault_inside_a_circuit_ends_that_circuit_and_no_other(
     to_sender = rig.left.stream if receiver is rig.target else rig.right.stream
     other_source, other_left = rig.pairs[0].stream()
     other_target, other_right = rig.pairs[1].stream()
-    Splice(other_left.stream, other_right.stream, rig.fault).join()
+    Splice(rig, other_left.stream, other_right.stream, duration_s=0, idle_timeout_s=0).join()
     with monkeypatch.context() as patch:
         break_stream(patch, to_sender if method == "consumed" else to_receiver, method)
         if act == "send":
@@ -490,7 +490,7 @@ def test_a_stream_that_can_not_even_be_reset_does_not_keep_the_slot(monkeypatch:
 def test_a_splice_passes_bytes_ends_and_resets_and_counts_nothing() -> None:
     for end in ("close", "reset"):
         rig = Rig()
-        splice = Splice(rig.left.stream, rig.right.stream, rig.fault)
+        splice = Splice(rig, rig.left.stream, rig.right.stream, duration_s=0, idle_timeout_s=0)
         splice.join(b"early", b"")
         send(rig, rig.target, b"back")
         assert (rig.target.data, rig.source.data) == (b"early", b"back")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.pipe import Recorder, SessionEnd
-from transports.link import LinkConnection
+from transports.link import LinkConnection, LinkStream
 from transports.yamux import GoAway, Session
 
 OPEN_AND_RESET = bytes.fromhex("00 01 0001 00000001 00000000 00 01 0008 00000001 00000000")
@@ -68,3 +68,56 @@ def test_workers_say_no_goodbye() -> None:
     connection.go_away(GoAway.NORMAL)
     assert connection.take_output() == b""
     assert isinstance(end.session, Session)
+
+
+def test_bytes_count_as_sent_when_the_other_worker_has_handed_them_on() -> None:
+    (dialer, ours), (listener, theirs) = link(initiator=True), link(initiator=False)
+    stream = ours.open()
+    assert stream.stream.write(bytes(LinkStream.CREDIT_BYTES)) == 0
+    carry(dialer, listener)
+    assert (len(theirs.opened[0].data), stream.sent) == (LinkStream.CREDIT_BYTES, 0)
+    carry(listener, dialer)
+    assert stream.sent == LinkStream.CREDIT_BYTES
+
+
+def test_bytes_that_the_other_worker_holds_are_not_credited() -> None:
+    (dialer, ours), (listener, theirs) = link(initiator=True), link(initiator=False)
+    stream = ours.open()
+    stream.stream.write(b"x")
+    carry(dialer, listener)
+    far = theirs.opened[0]
+    far.credit = False
+    for _ in range(8):
+        stream.stream.write(bytes(64 * 1024))
+        carry(dialer, listener)
+        carry(listener, dialer)
+    assert stream.sent == 0
+    assert len(far.data) == 256 * 1024, "one window, and what is over it waits with us"
+    far.stream.consumed(len(far.data))
+    carry(listener, dialer)
+    assert stream.sent == 256 * 1024
+
+
+def test_what_is_written_after_the_end_counts_as_gone() -> None:
+    dialer, ours = link(initiator=True)
+    stream = ours.open()
+    stream.stream.close()
+    assert stream.stream.write(b"too late") == len(b"too late")
+    assert dialer.take_output()
+
+
+def test_a_fin_that_waited_behind_bytes_is_told_to_the_handler() -> None:
+    (dialer, ours), (listener, theirs) = link(initiator=True), link(initiator=False)
+    stream = ours.open()
+    stream.stream.write(b"x")
+    carry(dialer, listener)
+    stream.stream.send_window = 0
+    stream.stream.write(b"queued")
+    stream.stream.close()
+    told: list[int] = []
+    stream.data_sent = told.append  # type: ignore[method-assign]
+    stream.stream.on_window(100)
+    carry(dialer, listener)
+    assert theirs.opened[0].data == b"xqueued"
+    assert theirs.opened[0].eofs == 1
+    assert told == [0, 100]
