@@ -22,6 +22,8 @@ def carry(sender: LinkConnection, receiver: LinkConnection) -> None:
     buffer = bytearray(sender.take_output())
     receiver.receive(memoryview(buffer), 0.0)
     buffer[:] = b"X" * len(buffer)
+    assert sender.session is not None
+    sender.session.output_taken()
 
 
 def test_bytes_that_a_stream_queues_are_not_those_of_the_shared_read_buffer() -> None:
@@ -115,7 +117,7 @@ def test_a_fin_that_waited_behind_bytes_is_told_to_the_handler() -> None:
     stream.stream.write(b"queued")
     stream.stream.close()
     told: list[int] = []
-    stream.data_sent = told.append  # type: ignore[method-assign]
+    stream.data_sent = told.append  # type: ignore[assignment, method-assign]
     stream.stream.on_window(100)
     carry(dialer, listener)
     assert theirs.opened[0].data == b"xqueued"
