@@ -95,7 +95,7 @@ def test_bytes_that_the_other_worker_holds_are_not_credited() -> None:
         carry(listener, dialer)
     assert stream.sent == 0
     assert len(far.data) == 256 * 1024, "one window, and what is over it waits with us"
-    far.stream.consumed(len(far.data))
+    far.stream.consumed(len(far.data) - 1)  # the first was given back when it came
     carry(listener, dialer)
     assert stream.sent == 256 * 1024
 
