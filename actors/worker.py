@@ -38,6 +38,7 @@ from transports.varint import delimited
 from transports.wire import Flusher, Wire
 from transports.yamux import GoAway, Stream
 
+SPLICE_GRACE_S: Final = 2.0
 AGENT_VERSION: Final = f"frost-relay/{version('frost-relay')}"
 
 _logger = log.get_logger("worker")
@@ -286,7 +287,9 @@ class Worker:
     def splice(self, link: Stream, target: Stream, early: bytes | bytearray, first: bytes) -> None:
         """Our part of a circuit whose source is in another worker: not counted here, but it ends in time too."""
         limits = self.settings.limits
-        idle_timeout_s, duration_s = limits.circuit_idle_timeout_s, limits.circuit_duration_s
+        # Later than the CircuitActor, which counts and logs why a circuit ended; a reset from here would hide it.
+        idle_timeout_s = limits.circuit_idle_timeout_s + SPLICE_GRACE_S
+        duration_s = limits.circuit_duration_s + SPLICE_GRACE_S if limits.circuit_duration_s else 0.0
         Splice(self, link, target, duration_s=duration_s, idle_timeout_s=idle_timeout_s).join(early, first)
 
     def circuit_ended(self, circuit: CircuitActor, end: End) -> None:

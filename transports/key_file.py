@@ -6,8 +6,11 @@ or show one.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import stat
+from contextlib import suppress
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -35,7 +38,27 @@ def load_or_create_host_key(path: str) -> HostKey:
         raise ConfigError(_KEY, path, f"a file that can be read ({error.strerror})") from error
     except ValueError as error:  # os.open on a path that holds a zero byte
         raise ConfigError(_KEY, path, f"a path ({error})") from error
-    return _parse_key_file(path, raw)
+    return _parse(raw, _KEY, path)
+
+
+def parse_private_key(content: bytes, key: str, value: str) -> HostKey:
+    """The key in what another implementation exported: the protobuf form, as bytes or as base64 text.
+
+    Raises ConfigError naming `key` and `value`, which are where it came from; the content is never shown.
+    """
+    with suppress(binascii.Error, ValueError):
+        content = base64.b64decode(content.strip(), validate=True)
+    return _parse(content, key, value)
+
+
+def store_host_key(path: str, host: HostKey) -> None:
+    """Make `host` the key of this relay. Raises ConfigError when there is another key already: it is never replaced."""
+    try:
+        _create_key_file(path, host)
+    except OSError as error:
+        raise ConfigError(_KEY, path, f"a file that can be created ({error.strerror})") from error
+    if load_or_create_host_key(path).peer_id != host.peer_id:
+        raise ConfigError(_KEY, path, "no key there yet: a key is never replaced, move the file away first")
 
 
 def _read_key_file(path: str) -> bytes:
@@ -52,20 +75,20 @@ def _read_key_file(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _parse_key_file(path: str, raw: bytes) -> HostKey:
+def _parse(raw: bytes, key: str, value: str) -> HostKey:
     expected = "an Ed25519 private key in libp2p's protobuf form (68 bytes)"
     try:
         parsed = crypto_pb2.PrivateKey.FromString(raw[:_MAX_FILE_BYTES])
     except DecodeError as error:
-        raise ConfigError(_KEY, path, expected) from error
+        raise ConfigError(key, value, expected) from error
     data = parsed.Data
     if parsed.Type != crypto_pb2.Ed25519 or len(raw) > _MAX_FILE_BYTES or len(data) not in (64, 96):
-        raise ConfigError(_KEY, path, expected)
+        raise ConfigError(key, value, expected)
     host = HostKey(data[:SEED_BYTES])
     public = host.public_protobuf[-_PUBLIC_KEY_BYTES:]
     # The older form of 96 bytes holds the public key twice: "compare the two public key strings".
     if data[SEED_BYTES:] != public * (len(data) // 32 - 1):
-        raise ConfigError(_KEY, path, f"{expected} whose two halves belong together")
+        raise ConfigError(key, value, f"{expected} whose two halves belong together")
     return host
 
 

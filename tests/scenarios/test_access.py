@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 from picows import WSError
@@ -17,7 +18,7 @@ from tests.support.client import Client
 from tests.support.relay import RelayProcess
 from transports.address import multiaddr_bytes
 
-MAX_CONNECTIONS, MAX_PER_IP = 6, 3
+MAX_CONNECTIONS, MAX_PER_IP, MAX_PENDING = 6, 3, 4
 ORIGIN = "https://wallet.example"
 DENIED_SUBNET = "203.0.113.0/24"
 DENIED_LOOPBACK = "127.0.0.66"
@@ -29,6 +30,7 @@ def relay(relays: Relays) -> Iterator[RelayProcess]:
     with relays.started(
         f"limits.max_connections={MAX_CONNECTIONS}",
         f"limits.max_connections_per_ip={MAX_PER_IP}",
+        f"limits.max_pending_handshakes={MAX_PENDING}",
         "limits.handshake_timeout_s=4",
         f'access.allow_origins=["{ORIGIN}"]',
         f'access.deny_subnets=["{DENIED_SUBNET}", "{DENIED_LOOPBACK}/32"]',
@@ -103,7 +105,7 @@ async def test_a_denied_subnet_is_refused_over_tcp_too(web: Scene) -> None:
 
 
 def _read_from(port: int, source: str) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0)) as connection:
+    with _connected_from(port, source) as connection:
         try:
             return connection.recv(100)
         except ConnectionResetError:
@@ -138,6 +140,23 @@ async def test_connections_in_total_are_limited(web: Scene) -> None:
     await inside[0].abort()
     await web.registered(connections=MAX_CONNECTIONS - 1)
     await still_served(await web.dial(behind="198.51.100.201"))
+
+
+async def test_handshakes_under_way_are_limited(solo: Scene) -> None:
+    port = int(solo.address.split("/")[4])
+    async with AsyncExitStack() as opened:
+        for number in range(MAX_PENDING):
+            opened.enter_context(_connected_from(port, f"127.0.0.{10 + number}"))
+        if solo.place.transport == "wss":
+            return  # TLS shakes hands before a connection is one
+        await solo.settled(connections=MAX_PENDING)
+        async with solo.counting("frost_relay_refusals_total", reason="pending_handshakes_full"):
+            assert await asyncio.to_thread(_read_from, port, "127.0.0.99") == b""
+        await solo.logged("refused", "reason=pending_handshakes_full")
+
+
+def _connected_from(port: int, source: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
 
 
 async def _refused(scene: Scene, behind: str) -> None:

@@ -13,10 +13,10 @@ from transports.yamux_frames import INITIAL_WINDOW_BYTES
 
 SIZE_BYTES = 4_000_000
 NEGOTIATION_BYTES = 200  # of the window, at most
-# On the way: one window to the receiver, one from the sender, and one more of the link between two workers.
-MOST_SENT_BYTES = 3 * INITIAL_WINDOW_BYTES
+# One window on its way to the receiver or with it, and one that waits in the relay, also between two workers.
+MOST_SENT_BYTES = 2 * INITIAL_WINDOW_BYTES
 CIRCUITS = 12
-# Half of what the senders would like to send; twelve circuits of three windows, in buffers that grow by doubling.
+# Half of what the senders would like to send; twelve circuits of a window, in buffers that grow by doubling.
 MOST_HELD_BYTES = CIRCUITS * SIZE_BYTES // 2
 
 

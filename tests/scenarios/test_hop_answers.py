@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors import hop, identify
-from actors.proto.circuit_pb2 import HopMessage, Peer, Status, StopMessage
+from actors import hop
+from actors.proto.circuit_pb2 import HopMessage, Peer, Status
+from tests.scenarios.hop_requests import RESERVE, answer_on, connect_to, refused
 from tests.scenarios.relays import Relays
-from tests.scenarios.scene import Puppet, Scene, joined, still_served, until
-from tests.support.client import Client, ClientStream, HopRefusedError, OnStop
+from tests.scenarios.scene import Scene, joined, still_served, until
+from tests.support.client import ClientStream, HopRefusedError
 from tests.support.relay import RelayProcess
 from transports.identity import HostKey, peer_id_text
 from transports.multistream import HEADER, frame
 from transports.varint import delimited
 
 DENIED = HostKey.from_seed(b"denied" + bytes(26))
-RESERVE = HopMessage(type=HopMessage.RESERVE)
 MAX_MESSAGE_BYTES = 4096
 
 
@@ -33,32 +33,11 @@ def relay(relays: Relays) -> Iterator[RelayProcess]:
         yield relay
 
 
-def _connect(target: bytes) -> HopMessage:
-    return HopMessage(type=HopMessage.CONNECT, peer=Peer(id=target))
-
-
 def _padded(message: HopMessage, size: int) -> bytes:
     """The message with an unknown field behind it that makes it `size` bytes long."""
     body = message.SerializeToString()
     padding = bytes(size - len(body) - 4)
     return body + b"\xfa\x01" + bytes((len(padding) & 0x7F | 0x80, len(padding) >> 7)) + padding
-
-
-async def _answer(stream: ClientStream) -> HopMessage:
-    """The answer, which must be all that comes: a status, and FIN."""
-    answer = HopMessage.FromString(await stream.read_message())
-    assert answer.type == HopMessage.STATUS
-    assert await stream.read_to_end() == b""
-    return answer
-
-
-async def _refused(scene: Scene, client: Client, asked: HopMessage | bytes, status: int, reason: str) -> None:
-    """What is asked (a message, or a raw frame) is answered with `status`; the refusal is counted and logged."""
-    async with scene.refusing(reason, client):
-        frame = delimited(asked.SerializeToString()) if isinstance(asked, HopMessage) else asked
-        answer = await _answer(client.open(hop.PROTOCOL, frame))
-        assert (answer.status, answer.HasField("reservation"), answer.HasField("limit")) == (status, False, False)
-    await still_served(client)
 
 
 # Malformed, unexpected
@@ -77,36 +56,36 @@ async def _refused(scene: Scene, client: Client, asked: HopMessage | bytes, stat
     ids=["4097-bytes", "no-protobuf", "cut-field", "empty", "no-type", "endless-length"],
 )
 async def test_a_malformed_message_is_answered_400(solo: Scene, raw: bytes) -> None:
-    await _refused(solo, await solo.dial(), raw, Status.MALFORMED_MESSAGE, "malformed_message")
+    await refused(solo, await solo.dial(), raw, Status.MALFORMED_MESSAGE, "malformed_message")
 
 
 async def test_a_message_of_4096_bytes_is_read_and_one_of_4097_is_not(solo: Scene) -> None:
     client = await solo.dial()
-    answer = await _answer(client.open(hop.PROTOCOL, delimited(_padded(RESERVE, MAX_MESSAGE_BYTES))))
+    answer = await answer_on(client.open(hop.PROTOCOL, delimited(_padded(RESERVE, MAX_MESSAGE_BYTES))))
     assert answer.status == Status.OK
     too_long = delimited(_padded(RESERVE, MAX_MESSAGE_BYTES + 1))
-    await _refused(solo, client, too_long, Status.MALFORMED_MESSAGE, "malformed_message")
+    await refused(solo, client, too_long, Status.MALFORMED_MESSAGE, "malformed_message")
 
 
 @pytest.mark.parametrize("kind", [2, 3, 77], ids=["status", "type-3", "type-77"])
 async def test_any_other_type_is_answered_401(solo: Scene, kind: int) -> None:
     raw = delimited(bytes((0x08, kind)))
-    await _refused(solo, await solo.dial(), raw, Status.UNEXPECTED_MESSAGE, "unexpected_message")
+    await refused(solo, await solo.dial(), raw, Status.UNEXPECTED_MESSAGE, "unexpected_message")
 
 
 @pytest.mark.parametrize("target", [b"", b"nobody", bytes(200)], ids=["none", "text", "long"])
 async def test_an_unparsable_target_is_answered_400(solo: Scene, target: bytes) -> None:
-    await _refused(solo, await solo.dial(), _connect(target), Status.MALFORMED_MESSAGE, "malformed_message")
+    await refused(solo, await solo.dial(), connect_to(target), Status.MALFORMED_MESSAGE, "malformed_message")
 
 
 async def test_a_connect_without_a_peer_is_answered_400(solo: Scene) -> None:
     message = HopMessage(type=HopMessage.CONNECT)
-    await _refused(solo, await solo.dial(), message, Status.MALFORMED_MESSAGE, "malformed_message")
+    await refused(solo, await solo.dial(), message, Status.MALFORMED_MESSAGE, "malformed_message")
 
 
 async def test_an_unparsable_target_is_answered_before_access_is_asked(solo: Scene) -> None:
     denied = await solo.dial(host=DENIED)
-    await _refused(solo, denied, _connect(b"nobody"), Status.MALFORMED_MESSAGE, "malformed_message")
+    await refused(solo, denied, connect_to(b"nobody"), Status.MALFORMED_MESSAGE, "malformed_message")
 
 
 async def test_odd_addresses_of_a_target_are_ignored(scene: Scene) -> None:
@@ -120,9 +99,9 @@ async def test_odd_addresses_of_a_target_are_ignored(scene: Scene) -> None:
 async def test_unknown_fields_are_ignored(scene: Scene) -> None:
     target = await scene.dial()
     unknown = b"\xf8\x06\x07" + b"\xf2\x06\x03abc"  # fields 111 and 110
-    assert (await _answer(target.open(hop.PROTOCOL, delimited(unknown + b"\x08\x00" + unknown)))).status == Status.OK
+    assert (await answer_on(target.open(hop.PROTOCOL, delimited(unknown + b"\x08\x00" + unknown)))).status == Status.OK
     source = await scene.dial_beside(target)
-    raw = delimited(unknown + _connect(target.peer_id).SerializeToString() + unknown)
+    raw = delimited(unknown + connect_to(target.peer_id).SerializeToString() + unknown)
     assert HopMessage.FromString(await source.open(hop.PROTOCOL, raw).read_message()).status == Status.OK
     await target.called()
 
@@ -130,7 +109,7 @@ async def test_unknown_fields_are_ignored(scene: Scene) -> None:
 async def test_of_duplicate_fields_the_last_counts(scene: Scene) -> None:
     source, target = await scene.pair()
     other = HopMessage(type=HopMessage.RESERVE, peer=Peer(id=source.peer_id)).SerializeToString()
-    raw = delimited(other + _connect(target.peer_id).SerializeToString())
+    raw = delimited(other + connect_to(target.peer_id).SerializeToString())
     assert HopMessage.FromString(await source.open(hop.PROTOCOL, raw).read_message()).status == Status.OK
     assert (await target.called())[0] == source.peer_id
     await scene.settled(reservations=1)
@@ -139,9 +118,9 @@ async def test_of_duplicate_fields_the_last_counts(scene: Scene) -> None:
 async def test_a_peer_id_in_a_reserve_is_not_believed(scene: Scene) -> None:
     client, other = await scene.dial(), HostKey.generate()
     lie = HopMessage(type=HopMessage.RESERVE, peer=Peer(id=other.peer_id))
-    assert (await _answer(client.open(hop.PROTOCOL, delimited(lie.SerializeToString())))).status == Status.OK
+    assert (await answer_on(client.open(hop.PROTOCOL, delimited(lie.SerializeToString())))).status == Status.OK
     source = await scene.dial_beside(client)
-    await _refused(scene, source, _connect(other.peer_id), Status.NO_RESERVATION, "no_reservation")
+    await refused(scene, source, connect_to(other.peer_id), Status.NO_RESERVATION, "no_reservation")
     await joined(source, client)
 
 
@@ -149,26 +128,26 @@ async def test_a_peer_id_in_a_reserve_is_not_believed(scene: Scene) -> None:
 
 
 async def test_a_denied_peer_is_refused_a_reservation(solo: Scene) -> None:
-    await _refused(solo, await solo.dial(host=DENIED), RESERVE, Status.PERMISSION_DENIED, "peer_denied")
+    await refused(solo, await solo.dial(host=DENIED), RESERVE, Status.PERMISSION_DENIED, "peer_denied")
 
 
 async def test_a_denied_peer_is_refused_even_when_the_table_is_full(solo: Scene) -> None:
     await solo.reserved()
     await solo.reserved()
-    await _refused(solo, await solo.dial(host=DENIED), RESERVE, Status.PERMISSION_DENIED, "peer_denied")
+    await refused(solo, await solo.dial(host=DENIED), RESERVE, Status.PERMISSION_DENIED, "peer_denied")
 
 
 async def test_a_denied_peer_does_not_learn_who_is_here(scene: Scene) -> None:
     target = await scene.reserved()
     denied = await scene.dial_beside(target, host=DENIED)
     for peer in (target.peer_id, HostKey.generate().peer_id):
-        await _refused(scene, denied, _connect(peer), Status.PERMISSION_DENIED, "peer_denied")
+        await refused(scene, denied, connect_to(peer), Status.PERMISSION_DENIED, "peer_denied")
     assert not target.stops
 
 
 async def test_a_denied_target_can_not_be_called(solo: Scene) -> None:
     await solo.dial(host=DENIED)
-    await _refused(solo, await solo.dial(), _connect(DENIED.peer_id), Status.PERMISSION_DENIED, "peer_denied")
+    await refused(solo, await solo.dial(), connect_to(DENIED.peer_id), Status.PERMISSION_DENIED, "peer_denied")
 
 
 # Limits
@@ -177,7 +156,7 @@ async def test_a_denied_target_can_not_be_called(solo: Scene) -> None:
 async def test_a_reserve_beyond_the_table_is_answered_200(scene: Scene) -> None:
     first = await scene.reserved()
     await (await scene.dial_beside(first)).reserve()
-    await _refused(scene, await scene.dial(), RESERVE, Status.RESERVATION_REFUSED, "reservations_full")
+    await refused(scene, await scene.dial(), RESERVE, Status.RESERVATION_REFUSED, "reservations_full")
 
 
 async def test_renewal_is_granted_when_the_table_is_full(scene: Scene) -> None:
@@ -204,12 +183,12 @@ async def test_a_slot_is_free_when_its_connection_has_ended(scene: Scene) -> Non
 async def test_connect_to_a_peer_that_is_connected_but_not_reserved_is_answered_204(scene: Scene) -> None:
     target = await scene.dial()
     source = await scene.dial_beside(target)
-    await _refused(scene, source, _connect(target.peer_id), Status.NO_RESERVATION, "no_reservation")
+    await refused(scene, source, connect_to(target.peer_id), Status.NO_RESERVATION, "no_reservation")
 
 
 async def test_connect_to_nobody_is_answered_204(solo: Scene) -> None:
     nobody = HostKey.generate().peer_id
-    await _refused(solo, await solo.dial(), _connect(nobody), Status.NO_RESERVATION, "no_reservation")
+    await refused(solo, await solo.dial(), connect_to(nobody), Status.NO_RESERVATION, "no_reservation")
 
 
 async def test_circuits_in_total_are_limited_and_that_comes_after_the_reservation(scene: Scene) -> None:
@@ -218,9 +197,9 @@ async def test_circuits_in_total_are_limited_and_that_comes_after_the_reservatio
     first, _ = await joined(source, target), await joined(other_source, other_target)
     third = await scene.dial_beside(target)
     status, reason = Status.RESOURCE_LIMIT_EXCEEDED, "circuits_full"
-    await _refused(scene, third, _connect(target.peer_id), status, reason)
+    await refused(scene, third, connect_to(target.peer_id), status, reason)
     nobody = HostKey.generate().peer_id
-    await _refused(scene, third, _connect(nobody), Status.NO_RESERVATION, "no_reservation")
+    await refused(scene, third, connect_to(nobody), Status.NO_RESERVATION, "no_reservation")
     first.left.abort()
     await first.right.reset()
     await scene.settled(circuits=1)
@@ -232,7 +211,7 @@ async def test_circuits_of_a_source_are_limited(scene: Scene) -> None:
     other = await scene.reserved()
     await joined(source, target)
     status, reason = Status.RESOURCE_LIMIT_EXCEEDED, "circuits_per_source"
-    await _refused(scene, source, _connect(other.peer_id), status, reason)
+    await refused(scene, source, connect_to(other.peer_id), status, reason)
 
 
 async def test_circuits_of_a_target_are_limited(scene: Scene) -> None:
@@ -240,73 +219,7 @@ async def test_circuits_of_a_target_are_limited(scene: Scene) -> None:
     await joined(source, target)
     other = await scene.dial_beside(target)
     status, reason = Status.RESOURCE_LIMIT_EXCEEDED, "circuits_per_target"
-    await _refused(scene, other, _connect(target.peer_id), status, reason)
-
-
-# The target
-
-
-async def _failed(scene: Scene, source: Client, target: Client, reason: str) -> None:
-    await _refused(scene, source, _connect(target.peer_id), Status.CONNECTION_FAILED, reason)
-    await still_served(target)
-    target.on_stop = OnStop.ACCEPT  # and its slots are free: the limits of this relay allow one circuit a peer
-    target.__class__ = Client
-    await joined(source, target)
-
-
-@pytest.mark.parametrize("on_stop", [OnStop.REFUSE, OnStop.RESET], ids=["refuses", "resets"])
-async def test_a_target_that_does_not_want_is_answered_203(scene: Scene, on_stop: OnStop) -> None:
-    source, target = await scene.pair(on_stop=on_stop)
-    await _failed(scene, source, target, "target_refused")
-
-
-class _Answering(Puppet):
-    """Answers STOP with `answer`, and FIN if that is empty."""
-
-    answer = b""
-
-    async def _serve_stop(self, stream: ClientStream) -> None:
-        await super()._serve_stop(stream)
-        if self.answer:
-            stream.write(self.answer)
-        else:
-            stream.close()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        delimited(b"\xff\xff\xff"),
-        b"\xff\xff\x7f",
-        delimited(StopMessage(status=Status.OK).SerializeToString()),
-        delimited(StopMessage(type=StopMessage.STATUS).SerializeToString()),
-        delimited(StopMessage(type=StopMessage.CONNECT, status=Status.OK).SerializeToString()),
-    ],
-    ids=["fin", "no-protobuf", "too-long", "no-type", "no-status", "connect"],
-)
-async def test_a_target_that_answers_anything_but_ok_is_answered_203(scene: Scene, answer: bytes) -> None:
-    source, target = await scene.pair(_Answering)
-    target.answer = answer
-    await _failed(scene, source, target, "target_refused")
-
-
-async def test_a_target_that_does_not_speak_stop_is_answered_203(scene: Scene) -> None:
-    source, target = await scene.pair()
-    spoken = target.connection._protocols
-    target.connection._protocols = (identify.PROTOCOL,)
-    await _refused(scene, source, _connect(target.peer_id), Status.CONNECTION_FAILED, "target_without_stop")
-    target.connection._protocols = spoken
-    await joined(source, target)
-
-
-async def test_a_target_that_vanishes_before_it_answers_is_answered_203(scene: Scene) -> None:
-    source, target = await scene.pair(Puppet)
-    stream = source.open(hop.PROTOCOL, delimited(_connect(target.peer_id).SerializeToString()))
-    await target.stop_asked()
-    async with scene.refusing("target_gone", source):
-        await target.abort()
-        assert (await _answer(stream)).status == Status.CONNECTION_FAILED
+    await refused(scene, other, connect_to(target.peer_id), status, reason)
 
 
 # The stream
@@ -316,9 +229,9 @@ async def test_fin_before_the_answer_is_a_peer_that_has_said_all(scene: Scene) -
     target = await scene.dial()
     stream = target.open(hop.PROTOCOL, delimited(RESERVE.SerializeToString()))
     stream.close()
-    assert (await _answer(stream)).status == Status.OK
+    assert (await answer_on(stream)).status == Status.OK
     source = await scene.dial_beside(target)
-    stream = source.open(hop.PROTOCOL, delimited(_connect(target.peer_id).SerializeToString()))
+    stream = source.open(hop.PROTOCOL, delimited(connect_to(target.peer_id).SerializeToString()))
     stream.close()
     assert HopMessage.FromString(await stream.read_message()).status == Status.OK
     _, right = await target.called()
@@ -349,7 +262,7 @@ async def test_a_message_byte_by_byte_is_a_message(solo: Scene) -> None:
     for byte in delimited(_padded(RESERVE, 40)):
         stream.write(bytes((byte,)))
         await still_served(client)
-    assert (await _answer(stream)).status == Status.OK
+    assert (await answer_on(stream)).status == Status.OK
 
 
 async def test_a_message_in_the_same_write_as_its_negotiation_is_read(solo: Scene) -> None:
@@ -360,7 +273,7 @@ async def test_a_message_in_the_same_write_as_its_negotiation_is_read(solo: Scen
     stream.stream.handler = stream
     stream.write(HEADER + frame(hop.PROTOCOL) + delimited(RESERVE.SerializeToString()))
     assert await stream.read(len(HEADER + frame(hop.PROTOCOL))) == HEADER + frame(hop.PROTOCOL)
-    assert (await _answer(stream)).status == Status.OK
+    assert (await answer_on(stream)).status == Status.OK
 
 
 async def test_a_peer_that_resets_its_reserve_keeps_what_was_granted(solo: Scene) -> None:

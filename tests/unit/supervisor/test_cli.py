@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import tomllib
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 from config.load import decode, to_tables
 from config.settings import Settings
 from supervisor import cli
-from transports.identity import peer_id_text
+from transports.identity import HostKey, peer_id_text
 from transports.key_file import load_or_create_host_key
 
 
@@ -74,6 +75,39 @@ def test_id_creates_the_key_once_and_prints_its_peer_id(home: dict[str, str], tm
     (key,) = (tmp_path / "state").iterdir()
     assert key.stat().st_mode & 0o777 == 0o600
     assert first.stdout.strip() == peer_id_text(load_or_create_host_key(str(key)).peer_id)
+
+
+@pytest.mark.parametrize("form", ["protobuf", "base64"])
+def test_a_key_of_another_implementation_is_taken_over_and_given_out_again(
+    home: dict[str, str], tmp_path: Path, form: str
+) -> None:
+    host = HostKey.generate()
+    text = base64.b64encode(host.private_protobuf())
+    (tmp_path / "old").write_bytes(host.private_protobuf() if form == "protobuf" else text + b"\n")
+    result = call(home, "id", "--import", str(tmp_path / "old"))
+    assert (result.exit_code, result.stdout.strip()) == (0, peer_id_text(host.peer_id))
+    assert call(home, "id").stdout == result.stdout
+    assert call(home, "id", "--export").stdout.strip().encode() == text
+    assert call(home, "id", "--import", str(tmp_path / "old")).exit_code == 0, "the same key again changes nothing"
+
+
+def test_a_key_is_never_replaced_by_an_import(home: dict[str, str], tmp_path: Path) -> None:
+    first = call(home, "id").stdout
+    (tmp_path / "other").write_bytes(HostKey.generate().private_protobuf())
+    result = call(home, "id", "--import", str(tmp_path / "other"))
+    assert result.exit_code == 2
+    assert "identity.key_file" in result.stderr
+    assert call(home, "id").stdout == first
+
+
+@pytest.mark.parametrize("content", [b"", b"not a key", b"AAAA", os.urandom(5000)])
+def test_what_is_no_key_is_not_imported(home: dict[str, str], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad").write_bytes(content)
+    result = call(home, "id", "--import", str(tmp_path / "bad"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("frost-relay: --import = ")
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["bad"]
 
 
 def test_a_key_that_others_can_read_is_refused(home: dict[str, str], tmp_path: Path) -> None:
