@@ -255,12 +255,12 @@ def _inode_at_relay(client: Client) -> str:
     transport = socket_of(client)
     ends = [transport.get_extra_info(end) for end in ("peername", "sockname")]
     local, remote = (f"{int.from_bytes(socket.inet_aton(ip), sys.byteorder):08X}:{port:04X}" for ip, port in ends)
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        for line in table:
-            fields = line.split()
-            if fields[1] == local and fields[2] == remote:
-                return fields[9]
-    raise AssertionError("the kernel does not know the connection")
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        table = file.read()
+    at = table.find(f" {local} {remote} ")
+    if at < 0:
+        raise AssertionError("the kernel does not know the connection")
+    return table[at : table.find("\n", at)].split()[8]
 
 
 def counter(relay: RelayProcess, name: str, **labels: str) -> float:

@@ -7,13 +7,13 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from picows import WSError
 
 from tests.scenarios.relays import Certificate, Relays
-from tests.scenarios.scene import Place, Scene, gone, port_of, still_served, until
+from tests.scenarios.scene import Place, Scene, gone, port_of, still_served
 from tests.support.client import Client
 from tests.support.relay import RelayProcess
 from transports.address import multiaddr_bytes
@@ -47,6 +47,12 @@ def suspicious_relay(relays: Relays) -> Iterator[RelayProcess]:
 
 @pytest.fixture(params=WEB)
 def web(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certificate) -> Scene:
+    return Scene(relay, Place(request.param, together=False), certificate.trust)
+
+
+@pytest.fixture(params=["ws", "tcp"])
+def plain(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certificate) -> Scene:
+    """Without TLS, which shakes hands before the relay sees a connection."""
     return Scene(relay, Place(request.param, together=False), certificate.trust)
 
 
@@ -142,17 +148,15 @@ async def test_connections_in_total_are_limited(web: Scene) -> None:
     await still_served(await web.dial(behind="198.51.100.201"))
 
 
-async def test_handshakes_under_way_are_limited(solo: Scene) -> None:
-    port = int(solo.address.split("/")[4])
+async def test_handshakes_under_way_are_limited(plain: Scene) -> None:
+    port = int(plain.address.split("/")[4])
     async with AsyncExitStack() as opened:
         for number in range(MAX_PENDING):
             opened.enter_context(_connected_from(port, f"127.0.0.{10 + number}"))
-        if solo.place.transport == "wss":
-            return  # TLS shakes hands before a connection is one
-        await solo.settled(connections=MAX_PENDING)
-        async with solo.counting("frost_relay_refusals_total", reason="pending_handshakes_full"):
+        await plain.settled(connections=MAX_PENDING)
+        async with plain.counting("frost_relay_refusals_total", reason="pending_handshakes_full"):
             assert await asyncio.to_thread(_read_from, port, "127.0.0.99") == b""
-        await solo.logged("refused", "reason=pending_handshakes_full")
+        await plain.logged("refused", "reason=pending_handshakes_full")
 
 
 def _connected_from(port: int, source: str) -> socket.socket:
@@ -249,21 +253,11 @@ async def test_other_methods_are_ended_and_never_hang(web: Scene, method: str) -
     [b"\x16\x03\x01\x02\x00\x01\x00", b"\x13/multistream/1.0.0\n\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 3000],
     ids=["tls", "multistream", "endless-headers"],
 )
-async def test_what_is_no_request_is_ended(web: Scene, garbage: bytes) -> None:
-    if web.place.transport == "wss" and not garbage.startswith(b"GET"):
-        port = int(web.relay.address("ws").split("/")[4])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    else:
-        tls = web._tls if web.place.transport == "wss" else None
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(web.address.split("/")[4]), ssl=tls)
-    writer.write(garbage)
-
-    async def ended() -> bool:
-        try:
-            return await asyncio.wait_for(reader.read(4096), 15) == b""
-        except (ConnectionError, ssl.SSLError):
-            return True
-
-    await until(ended, "the end of a client that speaks no HTTP")
-    writer.close()
-    await web.settled(connections=0)
+def test_what_is_no_request_is_ended(relay: RelayProcess, garbage: bytes) -> None:
+    port = int(relay.address("ws").split("/")[4])
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
+        connection.sendall(garbage)
+        with suppress(ConnectionResetError):
+            while connection.recv(4096):
+                pass
+    relay.wait_status(lambda now: now["connections"] == 0)
