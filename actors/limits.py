@@ -58,7 +58,6 @@ class Reason(StrEnum):
     TARGET_SILENT = "target_silent"
 
     REGISTRY_UNAVAILABLE = "registry_unavailable"
-    RELAYED_CONNECTION = "relayed_connection"
     PEER_DENIED = "peer_denied"
     SUBNET_DENIED = "subnet_denied"
     MALFORMED_MESSAGE = "malformed_message"
@@ -89,7 +88,6 @@ _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
     Reason.TARGET_REFUSED: (None, Status.CONNECTION_FAILED),
     Reason.TARGET_SILENT: (None, Status.CONNECTION_FAILED),
     Reason.REGISTRY_UNAVAILABLE: (Status.RESERVATION_REFUSED, Status.CONNECTION_FAILED),
-    Reason.RELAYED_CONNECTION: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.PEER_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.SUBNET_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.MALFORMED_MESSAGE: (Status.MALFORMED_MESSAGE, Status.MALFORMED_MESSAGE),

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from actors import log
+from actors import log, metrics
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.worker import Worker
@@ -34,6 +34,7 @@ class ListenerActor(LoopActor):
 
     async def start(self) -> None:
         """Serve the slot's socket."""
+        metrics.show_zeros()
         slot = self.boot.slot
         address = parse_listen(slot.listener, f"listeners[{slot.listener_index}].address")
         self._worker = Worker(self.boot, self.loop, _transport_name(address))

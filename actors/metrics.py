@@ -15,6 +15,9 @@ import os
 
 from prometheus_client import Counter, values
 
+from actors.circuit import End
+from actors.limits import Reason
+
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _owner = "boot"
@@ -50,6 +53,22 @@ PEER_ERRORS = Counter(
 """reason: transports.errors.PeerError.reason."""
 FAULTS = Counter("frost_relay_faults", "Faults of the relay's own; each is in the log with its stack.")
 
+
+def show_zeros() -> None:
+    """Make every series whose labels are known exist from the start: an alert on one that is not there never fires."""
+    for reason in Reason:
+        REFUSALS.labels(reason.value)
+    for end in End:
+        CIRCUITS_ENDED.labels(end.value)
+    for direction in ("to_target", "to_source"):
+        BYTES_RELAYED.labels(direction)
+    for kind in ("new", "renewed"):
+        RESERVATIONS.labels(kind)
+    for transport in ("tcp", "ws", "wss"):
+        CONNECTIONS.labels(transport)
+    HANDSHAKES.labels("ok")
+
+
 __all__ = [
     "BYTES_RELAYED",
     "CIRCUITS_ENDED",
@@ -62,4 +81,5 @@ __all__ = [
     "REFUSALS",
     "RESERVATIONS",
     "adopt",
+    "show_zeros",
 ]

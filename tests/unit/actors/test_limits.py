@@ -14,7 +14,7 @@ from config.rates import Rate
 
 RESERVE_ONLY = [reason for reason in Reason if reason.startswith("reservation")]
 CONNECT_ONLY = [reason for reason in Reason if reason.startswith(("circuit", "target"))] + [Reason.NO_RESERVATION]
-EITHER = [Reason.PEER_DENIED, Reason.SUBNET_DENIED, Reason.RELAYED_CONNECTION]
+EITHER = [Reason.PEER_DENIED, Reason.SUBNET_DENIED]
 CONNECTION = [
     Reason.ORIGIN_DENIED,
     Reason.CONNECTIONS_FULL,
