@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock clean
+.PHONY: help setup run test lint format proto lock interop-table clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-bui
 PROTOS := $(wildcard actors/proto/*.proto transports/proto/*.proto)
 
 help: ## show this
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 setup: $(VENV)/.setup ## prepare .venv with everything `run` needs
 	@:
@@ -49,6 +49,9 @@ lock: $(UV) ## resolve the requirements*.lock files again (UPGRADE=--upgrade for
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -c requirements-dev.lock -o requirements-build.lock
 	! grep -n '://' requirements*.lock
+
+interop-table: $(VENV)/.setup-dev ## measure all pairs of foreign peers and write their table into docs/interop.md
+	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_all_pairs.py
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache

@@ -12,8 +12,18 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.browser import JsPeer, chromium, js_peer, page_server
+from tests.support.programs import GoPeer, RustPeer
 from tests.support.pylibp2p import PyPeer
-from tests.support.toolchain import browser_path, page_folder
+from tests.support.toolchain import browser_path, go_program, page_folder, rust_program
+
+BUILT = {"page_files", "go_binary", "rust_binary"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that may be the first to need a build has its time limit for itself: builds have limits of their own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and BUILT.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.timeout(func_only=True))
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +64,31 @@ def start_py_peer() -> Iterator[Callable[[], PyPeer]]:
     """Starts py-libp2p peers, each a process of its own."""
     with ExitStack() as started:
         yield lambda: started.enter_context(PyPeer())
+
+
+@pytest.fixture(scope="session")
+def go_binary() -> Path:
+    return go_program()
+
+
+@pytest.fixture(scope="session")
+def rust_binary() -> Path:
+    return rust_program()
+
+
+@pytest.fixture
+def start_go_peer(go_binary: Path) -> Iterator[Callable[..., GoPeer]]:
+    """Starts go-libp2p peers; takes what is to be added to their environment."""
+    with ExitStack() as started:
+
+        def start_one(**environ: str) -> GoPeer:
+            return started.enter_context(GoPeer(go_binary, environ))
+
+        yield start_one
+
+
+@pytest.fixture
+def start_rust_peer(rust_binary: Path) -> Iterator[Callable[[], RustPeer]]:
+    """Starts rust-libp2p peers."""
+    with ExitStack() as started:
+        yield lambda: started.enter_context(RustPeer(rust_binary))

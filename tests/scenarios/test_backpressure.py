@@ -11,12 +11,12 @@ from tests.scenarios.scene import Scene, joined, socket_of, still_served, until
 from tests.support.client import Client, ClientStream
 from transports.yamux_frames import INITIAL_WINDOW_BYTES
 
-SIZE_BYTES = 4_000_000
+SIZE_BYTES = 3_000_000
 NEGOTIATION_BYTES = 200  # of the window, at most
 # One window on its way to the receiver or with it, and one that waits in the relay, also between two workers.
 MOST_SENT_BYTES = 2 * INITIAL_WINDOW_BYTES
-CIRCUITS = 12
-# Half of what the senders would like to send; twelve circuits of a window, in buffers that grow by doubling.
+CIRCUITS = 8
+# Half of what the senders would like to send; eight circuits of a window, in buffers that grow by doubling.
 MOST_HELD_BYTES = CIRCUITS * SIZE_BYTES // 2
 
 

@@ -4,6 +4,8 @@
 //! relay has sent its identify AND has been sent ours before it goes on, so a relay that never asks is found here.
 //! It must never repair what goes wrong: a test decides what a failure means.
 
+mod swarm;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     error::Error,
@@ -14,25 +16,28 @@ use std::{
 use anyhow::{anyhow, bail, Context, Result};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
-    core::{transport::ListenerId, upgrade::Version},
-    identify, identity, multiaddr::Protocol, noise, ping, relay,
-    swarm::{dial_opts::DialOpts, ConnectionId, NetworkBehaviour, SwarmEvent},
-    tcp, websocket, yamux, Multiaddr, PeerId, Stream, StreamProtocol, Swarm, Transport,
+    core::transport::ListenerId,
+    identify,
+    multiaddr::Protocol,
+    relay,
+    swarm::{dial_opts::DialOpts, ConnectionId, SwarmEvent},
+    Multiaddr, PeerId, Stream, Swarm,
 };
 use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-const ECHO_PROTOCOL: StreamProtocol = StreamProtocol::new("/interop/echo/1.0.0");
-const WAIT: Duration = Duration::from_secs(15);
-/// Longer than any test: a connection lives until somebody hangs up.
-const IDLE: Duration = Duration::from_secs(600);
+use crate::swarm::{answer_echoes, build, Behaviour, BehaviourEvent, ECHO_PROTOCOL};
 
-#[derive(NetworkBehaviour)]
-struct Behaviour {
-    relay: relay::client::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-    stream: libp2p_stream::Behaviour,
+const WAIT: Duration = Duration::from_secs(15);
+
+/// The JSON form of a limit; a macro because rust-libp2p does not export the type's name.
+macro_rules! in_seconds_and_bytes {
+    ($limit:expr) => {
+        $limit.map(|limit| {
+            let seconds = limit.duration().map(|duration| duration.as_secs());
+            json!({"seconds": seconds, "bytes": limit.data_in_bytes()})
+        })
+    };
 }
 
 /// One connection as its establishment told.
@@ -68,10 +73,9 @@ struct Program {
 
 impl Program {
     fn new() -> Result<Self> {
-        let mut swarm = build()?;
+        let swarm = build()?;
         let incoming = swarm.behaviour().stream.new_control().accept(ECHO_PROTOCOL)?;
         tokio::spawn(answer_echoes(incoming));
-        swarm.behaviour_mut(); // the behaviour is driven by `step` alone
         Ok(Self {
             swarm,
             links: BTreeMap::new(),
@@ -106,7 +110,9 @@ impl Program {
         let mut addresses = Vec::new();
         for listen in argument["listen"].as_array().context("listen")? {
             let address = listen.as_str().context("listen")?;
-            let relay = address.strip_suffix("/p2p-circuit").context("only circuits are listened on")?;
+            let relay = address
+                .strip_suffix("/p2p-circuit")
+                .context("only circuits are listened on")?;
             self.reserve(relay.parse()?).await?;
             addresses.push(format!("{address}/p2p/{peer}"));
         }
@@ -133,7 +139,10 @@ impl Program {
     /// Connects to a relay and waits until both sides have identified themselves.
     async fn meet(&mut self, relay: &Multiaddr) -> Result<ConnectionId> {
         let peer = last_peer(relay)?;
-        let known = self.links.iter().find(|(_, link)| link.peer == peer && link.limit.is_none());
+        let known = self
+            .links
+            .iter()
+            .find(|(_, link)| link.peer == peer && link.limit.is_none());
         let connection = match known {
             Some((connection, _)) => *connection,
             None => self.connect(relay.clone()).await?,
@@ -191,7 +200,9 @@ impl Program {
             bail!("another connection to {peer} might carry the stream");
         }
         let mut control = self.swarm.behaviour().stream.new_control();
-        let opened = self.driving(async move { control.open_stream(peer, ECHO_PROTOCOL).await }).await;
+        let opened = self
+            .driving(async move { control.open_stream(peer, ECHO_PROTOCOL).await })
+            .await;
         self.echo = Some(opened.map_err(|error| anyhow!("{error:?}"))?);
         Ok(Value::Null)
     }
@@ -226,25 +237,41 @@ impl Program {
     /// Lets the swarm run up to its next event and notes what it says.
     async fn step(&mut self) {
         match self.swarm.select_next_some().await {
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
                 let address = endpoint.get_remote_address().clone();
                 let limit = match (endpoint.is_relayed(), endpoint.is_dialer()) {
                     (false, _) => None,
                     (true, true) => self.outbound_limit.take(),
                     (true, false) => self.inbound_limits.remove(&peer_id).flatten(),
                 };
-                self.links.insert(connection_id, Link { peer: peer_id, address, limit });
+                self.links.insert(
+                    connection_id,
+                    Link {
+                        peer: peer_id,
+                        address,
+                        limit,
+                    },
+                );
             }
             SwarmEvent::ConnectionClosed { connection_id, .. } => {
                 self.links.remove(&connection_id);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                connection_id, error, ..
+            } => {
                 self.failed.insert(connection_id, chain(&error));
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
                 self.listeners.entry(listener_id).or_default().listening = true;
             }
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            SwarmEvent::ListenerClosed {
+                listener_id, reason, ..
+            } => {
                 let reason = reason.map_or_else(|error| chain(&error), |()| "closed".into());
                 self.listeners.entry(listener_id).or_default().ended = Some(reason);
             }
@@ -263,56 +290,24 @@ impl Program {
                 self.heard.insert(connection_id);
             }
             BehaviourEvent::Relay(ReservationReqAccepted { renewal, limit, .. }) => {
-                self.granted.push(json!({"renewal": renewal, "limit": limit.map(in_seconds_and_bytes)}));
+                self.granted
+                    .push(json!({"renewal": renewal, "limit": in_seconds_and_bytes!(limit)}));
             }
             BehaviourEvent::Relay(OutboundCircuitEstablished { limit, .. }) => {
-                self.outbound_limit = limit.map(in_seconds_and_bytes);
+                self.outbound_limit = in_seconds_and_bytes!(limit);
             }
             BehaviourEvent::Relay(InboundCircuitEstablished { src_peer_id, limit }) => {
-                self.inbound_limits.insert(src_peer_id, limit.map(in_seconds_and_bytes));
+                self.inbound_limits.insert(src_peer_id, in_seconds_and_bytes!(limit));
             }
             _ => {}
         }
     }
 }
 
-/// TCP and WebSocket, and circuits through them. Addresses are IP addresses: no resolver is built in.
-fn build() -> Result<Swarm<Behaviour>> {
-    let over_websocket = |key: &identity::Keypair| -> Result<_, noise::Error> {
-        Ok(websocket::Config::new(tcp::tokio::Transport::new(tcp::Config::default()))
-            .upgrade(Version::V1Lazy)
-            .authenticate(noise::Config::new(key)?)
-            .multiplex(yamux::Config::default()))
-    };
-    Ok(libp2p::SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_other_transport(|key| over_websocket(key).map_err(Into::into))?
-        .with_relay_client(noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|key, relay| Behaviour {
-            relay,
-            identify: identify::Behaviour::new(identify::Config::new("/interop/1.0.0".into(), key.public())),
-            ping: ping::Behaviour::default(),
-            stream: libp2p_stream::Behaviour::new(),
-        })?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
-        .build())
-}
-
-/// Sends back what comes until the other side has ended its direction.
-async fn answer_echoes(mut incoming: libp2p_stream::IncomingStreams) {
-    while let Some((_, stream)) = incoming.next().await {
-        tokio::spawn(async move {
-            let (read, mut write) = stream.split();
-            if futures::io::copy(read, &mut write).await.is_ok() {
-                let _ = write.close().await; // the asking side may have gone: it knows what it got
-            }
-        });
-    }
-}
-
 fn text<'a>(argument: &'a Value, name: &str) -> Result<&'a str> {
-    argument[name].as_str().with_context(|| format!("{name} must be a text"))
+    argument[name]
+        .as_str()
+        .with_context(|| format!("{name} must be a text"))
 }
 
 fn last_peer(address: &Multiaddr) -> Result<PeerId> {
@@ -320,10 +315,6 @@ fn last_peer(address: &Multiaddr) -> Result<PeerId> {
         Some(Protocol::P2p(peer)) => Ok(peer),
         _ => bail!("{address} does not end in /p2p/<id>"),
     }
-}
-
-fn in_seconds_and_bytes(limit: relay::client::Limit) -> Value {
-    json!({"seconds": limit.duration().map(|duration| duration.as_secs()), "bytes": limit.data_in_bytes()})
 }
 
 fn described((connection, link): (&ConnectionId, &Link)) -> Value {
