@@ -23,7 +23,6 @@ from transports.yamux import Buffer, Stream
 
 PROTOCOL: Final = b"/ipfs/id/1.0.0"
 PROTOCOL_VERSION: Final = "ipfs/0.1.0"
-MAX_MESSAGE_BYTES: Final = 4096
 MAX_ANSWER_BYTES: Final = 8192
 MAX_AGENT_CHARACTERS: Final = 128
 

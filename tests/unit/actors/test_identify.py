@@ -13,8 +13,9 @@ from actors.identify import MAX_ANSWER_BYTES, AnsweredStream, AskStream, Identif
 from actors.proto.envelope_pb2 import Envelope
 from actors.proto.identify_pb2 import Identify
 from actors.proto.peer_record_pb2 import PeerRecord
+from config.errors import ConfigError
 from tests.support.pipe import Recorder, SessionPair
-from transports.address import multiaddr_bytes
+from transports.address import announced_addresses, multiaddr_bytes
 from transports.identity import HostKey
 from transports.varint import DelimitedReader, delimited
 
@@ -170,3 +171,23 @@ def test_what_comes_on_a_stream_that_was_answered_is_read_past_and_credited() ->
     pair.pump()
     assert (peer.data, peer.eofs, peer.resets, peer.stream.queued_bytes) == (b"answer", 1, 0, 0)
     assert not pair.right.session.streams
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "/ip4/203.0.113.{0}/tcp/4001/ws",
+        "/ip6/2001:db8::{0:x}/tcp/4001",
+        "/dns4/a-rather-long-name-for-a-relay-{0}.example.org/tcp/443/tls/ws",
+    ],
+)
+def test_the_message_fits_into_4096_bytes_with_as_many_addresses_as_may_be_announced(form: str) -> None:
+    host = HostKey.generate()
+    announced: tuple[str, ...] = ()
+    with pytest.raises(ConfigError):
+        for count in range(1, 200):
+            announced = announced_addresses([form.format(n) for n in range(1, count + 1)], [], {}, host.peer_id)
+    addresses = [multiaddr_bytes(text) for text in announced]
+    assert len(addresses) > 10
+    answer = IdentifyAnswer(host, addresses, PROTOCOLS, "frost-relay/" + "9" * 30, (1 << 64) - 1)
+    assert len(answer.frame(bytes(128))) <= 4096
