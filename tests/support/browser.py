@@ -110,9 +110,12 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def js_peer(browser: Browser, url: str) -> Iterator[JsPeer]:
-    """A page that has loaded the peer and not started it; what the page writes to its console is shown on failure."""
-    context = browser.new_context()
+def js_peer(browser: Browser, url: str, *, any_certificate: bool = False) -> Iterator[JsPeer]:
+    """A page that has loaded the peer and not started it; what the page writes to its console is shown on failure.
+
+    `any_certificate`: certificates are taken without a word, also those that a test has made.
+    """
+    context = browser.new_context(ignore_https_errors=any_certificate)
     context.set_default_timeout(CALL_TIMEOUT_S * 1000)
     page = context.new_page()
     page.on("console", lambda message: print(f"page: {message.text}"))  # noqa: T201 (pytest shows it on failure)

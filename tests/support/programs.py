@@ -110,12 +110,18 @@ class BuiltPeer(ProgramPeer):
         (found,) = [described for described in self.call("connections") if described["id"] == link.id]
         return limit_in(found)
 
+    def await_hole_punching(self) -> None:
+        """Return once the peer, which knows a relay, has been told an address of its own that it can tell in DCUtR."""
+        self.call("awaitHolePunching")
+
 
 class GoPeer(BuiltPeer):
     """A go-libp2p peer (tests/interop/go)."""
 
-    def __init__(self, program: Path, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__("go-libp2p", [str(program)], environ)
+    def __init__(
+        self, program: Path, environ: Mapping[str, str] | None = None, *, within: Sequence[str] | None = None
+    ) -> None:
+        super().__init__("go-libp2p", command_line(program, within), environ)
 
     def start_auto_relay(self, relay: str) -> list[str]:
         """Start with AutoRelay and this relay; the addresses that the host lists once it has reserved."""
@@ -128,13 +134,18 @@ class GoPeer(BuiltPeer):
 class RustPeer(BuiltPeer):
     """A rust-libp2p peer (tests/interop/rust)."""
 
-    def __init__(self, program: Path) -> None:
-        super().__init__("rust-libp2p", [str(program)])
+    def __init__(self, program: Path, *, within: Sequence[str] | None = None) -> None:
+        super().__init__("rust-libp2p", command_line(program, within))
 
     def reservations(self) -> list[dict[str, Any]]:
         """Every grant so far, renewals included."""
         granted: list[dict[str, Any]] = self.call("reservations")
         return granted
+
+
+def command_line(program: Path, within: Sequence[str] | None) -> list[str]:
+    """`within` is what to put in front of the command, for a peer behind a NAT: such a peer has DCUtR."""
+    return [str(program)] if within is None else [*within, str(program), "-hole-punching"]
 
 
 def limit_in(described: dict[str, Any]) -> Limit | None:

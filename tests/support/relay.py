@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,20 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 30.0
+HTTP_TIMEOUT_S = 10.0
 _ADMIN_LINE = re.compile(r"admin ready url=(http://\S+)")
 _RATES = ("reservation_rate_per_peer", "reservation_rate_per_ip", "circuit_rate_per_peer", "circuit_rate_per_ip")
 
 
+def _connect(where: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(where, HTTP_TIMEOUT_S)
+
+
 class RelayProcess:
-    """Context manager. `settings` are --set texts on top of: a key file of its own, admin on a free port, rates off."""
+    """Context manager. `settings` are --set texts on top of: a key file of its own, admin on a free port, rates off.
+
+    A relay in another network namespace needs a `prefix` to its command and a way to `connect` to its admin server.
+    """
 
     def __init__(
         self,
@@ -36,6 +45,8 @@ class RelayProcess:
         workers: int = 1,
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = ("-m", "supervisor.cli", "run"),
+        prefix: Sequence[str] = (),
+        connect: Callable[[tuple[str, int]], socket.socket] = _connect,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="frost-relay-test-"))
         table = ", ".join(f'{{address = "{address}", workers = {workers}}}' for address in listeners)
@@ -46,7 +57,8 @@ class RelayProcess:
             *(f'limits.{rate}="off"' for rate in _RATES),
             *settings,
         ]
-        self._command = command
+        self._command = [*prefix, sys.executable, *command]
+        self._connect = connect
         self._env = {**os.environ, "XDG_RUNTIME_DIR": str(self.directory), **(env or {})}
         self._env.pop("RUNTIME_DIRECTORY", None)
         self._lines: list[str] = []
@@ -56,7 +68,7 @@ class RelayProcess:
         self.admin_url = ""
 
     def __enter__(self) -> Self:
-        arguments = [sys.executable, *self._command]
+        arguments = [*self._command]
         for text in self._texts:
             arguments += ["--set", text]
         self.process = subprocess.Popen(
@@ -141,8 +153,9 @@ class RelayProcess:
     def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, str]:
         """One HTTP request to the admin server: status and body."""
         where = urlsplit(self.admin_url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port)
         try:
+            connection.sock = self._connect((connection.host, connection.port))
             connection.request(method, path, headers=dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, answer.read().decode()

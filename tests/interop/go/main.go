@@ -9,9 +9,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -33,8 +36,9 @@ const (
 
 // program holds what lives from one call to the next. Calls come one after the other.
 type program struct {
-	host host.Host
-	echo network.Stream
+	holePunching bool
+	host         host.Host
+	echo         network.Stream
 }
 
 // argument has the fields of all calls; each call takes its own.
@@ -86,6 +90,8 @@ func (p *program) call(ctx context.Context, name string, given argument) (any, e
 		return p.startAutoRelay(ctx, given.Relay)
 	case "reserve":
 		return p.reserve(ctx, given.Relay)
+	case "awaitHolePunching":
+		return nil, p.awaitHolePunching(ctx)
 	case "dial":
 		return p.dial(ctx, given.Address)
 	case "hangUp":
@@ -102,6 +108,9 @@ func (p *program) call(ctx context.Context, name string, given argument) (any, e
 
 // open makes the host. It listens nowhere itself, which switches the relay transport off unless it is asked for.
 func (p *program) open(options ...libp2p.Option) (err error) {
+	if p.holePunching {
+		options = append(options, libp2p.EnableHolePunching())
+	}
 	p.host, err = libp2p.New(append(options, libp2p.NoListenAddrs, libp2p.EnableRelay())...)
 	if err != nil {
 		return err
@@ -110,7 +119,7 @@ func (p *program) open(options ...libp2p.Option) (err error) {
 	return nil
 }
 
-// start reserves at each RELAY/p2p-circuit of listen.
+// start reserves at each RELAY/p2p-circuit of listen, and listens on the other addresses.
 func (p *program) start(ctx context.Context, listen []string) (any, error) {
 	if err := p.open(); err != nil {
 		return nil, err
@@ -119,7 +128,10 @@ func (p *program) start(ctx context.Context, listen []string) (any, error) {
 	for _, address := range listen {
 		relay, isCircuit := strings.CutSuffix(address, circuit)
 		if !isCircuit {
-			return nil, fmt.Errorf("only circuits are listened on, not %s", address)
+			if err := p.listen(address); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if _, err := p.reserve(ctx, relay); err != nil {
 			return nil, err
@@ -127,6 +139,32 @@ func (p *program) start(ctx context.Context, listen []string) (any, error) {
 		answer.Addresses = append(answer.Addresses, address+"/p2p/"+answer.Peer)
 	}
 	return answer, nil
+}
+
+// listen binds an address; what is dialled afterwards leaves from its port.
+func (p *program) listen(text string) error {
+	address, err := ma.NewMultiaddr(text)
+	if err != nil {
+		return err
+	}
+	return p.host.Network().Listen(address)
+}
+
+// awaitHolePunching returns once the host offers DCUtR, which it does when it knows a public address of its own.
+func (p *program) awaitHolePunching(ctx context.Context) error {
+	changes, err := p.host.EventBus().Subscribe(new(event.EvtLocalProtocolsUpdated))
+	if err != nil {
+		return err
+	}
+	defer changes.Close()
+	for !slices.Contains(p.host.Mux().Protocols(), holepunch.Protocol) {
+		select {
+		case <-changes.Out():
+		case <-ctx.Done():
+			return fmt.Errorf("no public address: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // startAutoRelay leaves reserving to the host, and returns once the host lists an address through the relay.
@@ -227,17 +265,17 @@ func (p *program) links() []link {
 	return links
 }
 
-// openEcho opens the echo stream. The host picks among the connections to a peer, so the asked one must be the only one.
+// openEcho opens the echo stream. The host picks among the connections to a peer; it must have picked the asked one.
 func (p *program) openEcho(ctx context.Context, id string) (err error) {
 	for _, conn := range p.host.Network().Conns() {
 		if conn.ID() != id {
 			continue
 		}
-		if len(p.host.Network().ConnsToPeer(conn.RemotePeer())) > 1 {
-			return fmt.Errorf("another connection to %s might carry the stream", conn.RemotePeer())
-		}
 		ctx = network.WithAllowLimitedConn(ctx, "interop")
 		p.echo, err = p.host.NewStream(ctx, conn.RemotePeer(), echoProtocol)
+		if err == nil && p.echo.Conn().ID() != id {
+			return fmt.Errorf("the stream went over %s instead", p.echo.Conn().RemoteMultiaddr())
+		}
 		return err
 	}
 	return fmt.Errorf("connection %s is gone", id)
@@ -311,6 +349,8 @@ func (p *program) answer(line []byte) map[string]any {
 // main answers calls until standard input ends: with its test, however that ends, the program is gone.
 func main() {
 	p := &program{}
+	flag.BoolVar(&p.holePunching, "hole-punching", false, "switch DCUtR on")
+	flag.Parse()
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, longestLine)
 	answers := json.NewEncoder(os.Stdout)

@@ -29,6 +29,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::swarm::{answer_echoes, build, Behaviour, BehaviourEvent, ECHO_PROTOCOL};
 
 const WAIT: Duration = Duration::from_secs(15);
+/// The argument that switches DCUtR on.
+const HOLE_PUNCHING: &str = "-hole-punching";
 
 /// The JSON form of a limit; a macro because rust-libp2p does not export the type's name.
 macro_rules! in_seconds_and_bytes {
@@ -48,7 +50,7 @@ struct Link {
     limit: Option<Value>,
 }
 
-/// What became of a circuit address that was listened on.
+/// What became of an address that was listened on.
 #[derive(Default)]
 struct Reservation {
     listening: bool,
@@ -62,6 +64,8 @@ struct Program {
     told: HashSet<ConnectionId>,
     heard: HashSet<ConnectionId>,
     failed: HashMap<ConnectionId, String>,
+    /// Where others see this peer, as they tell it.
+    observed: Vec<Multiaddr>,
     listeners: HashMap<ListenerId, Reservation>,
     /// One entry for each reservation that the relay granted, renewals included.
     granted: Vec<Value>,
@@ -72,8 +76,8 @@ struct Program {
 }
 
 impl Program {
-    fn new() -> Result<Self> {
-        let swarm = build()?;
+    fn new(hole_punching: bool) -> Result<Self> {
+        let swarm = build(hole_punching)?;
         let incoming = swarm.behaviour().stream.new_control().accept(ECHO_PROTOCOL)?;
         tokio::spawn(answer_echoes(incoming));
         Ok(Self {
@@ -82,6 +86,7 @@ impl Program {
             told: HashSet::new(),
             heard: HashSet::new(),
             failed: HashMap::new(),
+            observed: Vec::new(),
             listeners: HashMap::new(),
             granted: Vec::new(),
             outbound_limit: None,
@@ -95,6 +100,7 @@ impl Program {
             "start" => self.start(argument).await,
             "reserve" => self.reserve(text(argument, "relay")?.parse()?).await,
             "reservations" => Ok(json!(self.granted)),
+            "awaitHolePunching" => self.await_hole_punching().await,
             "dial" => self.dial(text(argument, "address")?.parse()?).await,
             "hangUp" => self.hang_up(text(argument, "peer")?.parse()?).await,
             "connections" => Ok(self.links.iter().map(described).collect()),
@@ -104,19 +110,42 @@ impl Program {
         }
     }
 
-    /// Reserves at each RELAY/p2p-circuit of `listen`.
+    /// Reserves at each RELAY/p2p-circuit of `listen`, and listens on the other addresses.
     async fn start(&mut self, argument: &Value) -> Result<Value> {
         let peer = *self.swarm.local_peer_id();
         let mut addresses = Vec::new();
         for listen in argument["listen"].as_array().context("listen")? {
             let address = listen.as_str().context("listen")?;
-            let relay = address
-                .strip_suffix("/p2p-circuit")
-                .context("only circuits are listened on")?;
-            self.reserve(relay.parse()?).await?;
-            addresses.push(format!("{address}/p2p/{peer}"));
+            match address.strip_suffix("/p2p-circuit") {
+                Some(relay) => {
+                    self.reserve(relay.parse()?).await?;
+                    addresses.push(format!("{address}/p2p/{peer}"));
+                }
+                None => self.listen(address.parse()?).await?,
+            }
         }
         Ok(json!({"peer": peer.to_string(), "addresses": addresses}))
+    }
+
+    /// Returns once the address is bound: what is dialled afterwards leaves from its port.
+    async fn listen(&mut self, address: Multiaddr) -> Result<()> {
+        let listener = self.swarm.listen_on(address)?;
+        self.listeners.insert(listener, Reservation::default());
+        while !self.listeners[&listener].listening {
+            if let Some(reason) = &self.listeners[&listener].ended {
+                bail!("not listening: {reason}");
+            }
+            self.step().await;
+        }
+        Ok(())
+    }
+
+    /// Returns once this peer knows an address to tell in DCUtR.
+    async fn await_hole_punching(&mut self) -> Result<Value> {
+        while self.observed.is_empty() {
+            self.step().await;
+        }
+        Ok(Value::Null)
     }
 
     async fn reserve(&mut self, relay: Multiaddr) -> Result<Value> {
@@ -266,6 +295,7 @@ impl Program {
             } => {
                 self.failed.insert(connection_id, chain(&error));
             }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed.push(address),
             SwarmEvent::NewListenAddr { listener_id, .. } => {
                 self.listeners.entry(listener_id).or_default().listening = true;
             }
@@ -299,6 +329,7 @@ impl Program {
             BehaviourEvent::Relay(InboundCircuitEstablished { src_peer_id, limit }) => {
                 self.inbound_limits.insert(src_peer_id, in_seconds_and_bytes!(limit));
             }
+            BehaviourEvent::Dcutr(event) => eprintln!("{event:?}"),
             _ => {}
         }
     }
@@ -341,7 +372,8 @@ fn chain(error: &dyn Error) -> String {
 /// Answers calls until standard input ends: with its test, however that ends, the program is gone.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let mut program = Program::new()?;
+    let hole_punching = std::env::args().any(|argument| argument == HOLE_PUNCHING);
+    let mut program = Program::new(hole_punching)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = program.driving(lines.next_line()).await? {
         let request: Value = serde_json::from_str(&line)?;

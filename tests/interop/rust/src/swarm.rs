@@ -1,12 +1,15 @@
-//! What this peer speaks: TCP and WebSocket, Noise and yamux, circuits, identify, ping, and the echo protocol.
+//! What this peer speaks: TCP and WebSocket, Noise and yamux, circuits, identify, ping, the echo protocol, and DCUtR when
+//! it is asked for.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
-    core::upgrade::Version, identify, identity, noise, ping, relay, swarm::NetworkBehaviour, tcp, yamux,
-    StreamProtocol, Swarm, Transport,
+    core::upgrade::Version,
+    dcutr, identify, identity, noise, ping, relay,
+    swarm::{behaviour::toggle::Toggle, NetworkBehaviour},
+    tcp, yamux, StreamProtocol, Swarm, Transport,
 };
 
 pub const ECHO_PROTOCOL: StreamProtocol = StreamProtocol::new("/interop/echo/1.0.0");
@@ -16,13 +19,14 @@ const IDLE: Duration = Duration::from_secs(600);
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
     pub relay: relay::client::Behaviour,
+    pub dcutr: Toggle<dcutr::Behaviour>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
     pub stream: libp2p_stream::Behaviour,
 }
 
 /// TCP and WebSocket, and circuits through them. Addresses are IP addresses: no resolver is built in.
-pub fn build() -> Result<Swarm<Behaviour>> {
+pub fn build(hole_punching: bool) -> Result<Swarm<Behaviour>> {
     let over_websocket = |key: &identity::Keypair| -> Result<_, noise::Error> {
         Ok(
             libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp::Config::default()))
@@ -38,6 +42,9 @@ pub fn build() -> Result<Swarm<Behaviour>> {
         .with_relay_client(noise::Config::new, yamux::Config::default)?
         .with_behaviour(|key, relay| Behaviour {
             relay,
+            dcutr: hole_punching
+                .then(|| dcutr::Behaviour::new(key.public().to_peer_id()))
+                .into(),
             identify: identify::Behaviour::new(identify::Config::new("/interop/1.0.0".into(), key.public())),
             ping: ping::Behaviour::default(),
             stream: libp2p_stream::Behaviour::new(),
