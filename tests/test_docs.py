@@ -10,7 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("config", "transports", "actors", "supervisor", "tests")
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/interop.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "DECISIONS.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/interop.md",
+    "docs/wallets.md",
+)
 
 # Names of others that the documents may put in backticks although they look like a class of ours.
 OTHERS = {"PoisonMessage", "ActorExitRequest", "ActorSystem", "ChildActorExited", "StatusCode"}

@@ -1,27 +1,25 @@
 /*
  * A js-libp2p peer in a browser page, driven from the tests through `globalThis.peer`.
  *
- * It is what a wallet would write: published packages, their defaults, nothing of the relay's own. Every function takes and
+ * It is what a wallet would write: published packages, the settings of wallet.js, nothing of the relay's own. Every function takes and
  * returns plain JSON, and every wait has an end. It must never repair what goes wrong: a test decides what a failure means.
  */
 
 import { peerConnections } from './peer_connections.js'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
-import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
-import { identify } from '@libp2p/identify'
-import { ping } from '@libp2p/ping'
-import { webRTC } from '@libp2p/webrtc'
-import { webSockets } from '@libp2p/websockets'
+import { webSocketsOpen } from './web_sockets.js'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { dialAtOnce } from './crowd.js'
+import { endSignalling, startWallet, walletSettings, whenReachable } from './wallet.js'
 
 const ECHO_PROTOCOL = '/interop/echo/1.0.0'
+const HOP_PROTOCOL = '/libp2p/circuit/relay/0.2.0/hop'
 const WAIT_MS = 15_000
 // Between two pages of one machine the rest of a dial takes milliseconds once ICE has connected.
 const RACE_AFTER_MS = 2_000
 
 let node
+let leave
 let echo
 
 /** Sends back what comes, on direct and on relayed connections. */
@@ -112,20 +110,42 @@ function watchForRace () {
   }
 }
 
+/** A wallet's settings as they stand in wallet.js, for loopback: plain WebSocket, and no STUN server is asked. */
+function onLoopback (listen, connectionManager) {
+  const settings = walletSettings({ listen, iceServers: [], insecure: true })
+  return connectionManager == null ? settings : { ...settings, connectionManager }
+}
+
 const calls = {
-  /** Starts the node; returns once it listens, so with a circuit address once it holds a reservation. */
-  async start ({ listen = [] } = {}) {
-    node = await createLibp2p({
-      addresses: { listen },
-      transports: [webSockets(), webRTC({ rtcConfiguration: { iceServers: [] } }), circuitRelayTransport()],
-      connectionEncrypters: [noise()],
-      streamMuxers: [yamux()],
-      // In browsers the default refuses plain WebSocket and loopback addresses.
-      connectionGater: { denyDialMultiaddr: () => false },
-      services: { identify: identify(), ping: ping() }
-    })
-    await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection: true })
+  /**
+   * Starts the node; returns once it listens, so with a relay's circuit address once it holds a reservation.
+   * `connectionManager` replaces what wallet.js says of it: {} is what js-libp2p does by itself.
+   */
+  async start ({ listen = [], connectionManager, runOnLimitedConnection = true }) {
+    node = await createLibp2p(onLoopback(listen, connectionManager))
+    await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection })
     return { peer: node.peerId.toString(), addresses: node.getMultiaddrs().map(String) }
+  },
+
+  /** Starts the node as wallet.js does, which then does all else by itself. */
+  async startWallet ({ relay }) {
+    ;({ node, leave } = await startWallet(multiaddr(relay), { iceServers: [], insecure: true }))
+    await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection: true })
+    return node.peerId.toString()
+  },
+
+  /** The addresses at which the node can be called, once it can. */
+  async reachableAt () {
+    return (await whenReachable(node, AbortSignal.timeout(WAIT_MS))).map(String)
+  },
+
+  async endSignalling ({ connection }) {
+    await endSignalling(node, connectionById(connection).remotePeer)
+  },
+
+  /** What startWallet gave to leave the relay with. */
+  async leaveRelay () {
+    await leave()
   },
 
   async connections () {
@@ -147,6 +167,37 @@ const calls = {
     } finally {
       race.end()
     }
+  },
+
+  /** Opens one more connection to a peer that there is one to already. */
+  async dialAnother ({ address }) {
+    return describe(await node.dial(multiaddr(address), { force: true, signal: AbortSignal.timeout(WAIT_MS) }))
+  },
+
+  /** Dials the same address twice at the same time; returns both connections, or {race: true}. */
+  async dialTwice ({ address }) {
+    const both = await Promise.all([calls.dial({ address }), calls.dial({ address })])
+    return { race: both.some(dialled => dialled.race), both }
+  },
+
+  /** As many nodes as asked for dial one address at once; returns one text a node, empty where it succeeded. */
+  async dialAtOnce ({ relay, address, count }) {
+    return await dialAtOnce(() => createLibp2p(onLoopback([])), multiaddr(relay), multiaddr(address), count)
+  },
+
+  /** Asks for a reservation over exactly this connection; returns once the relay has answered. */
+  async reserveOver ({ connection }) {
+    const signal = AbortSignal.timeout(WAIT_MS)
+    const stream = await connectionById(connection).newStream(HOP_PROTOCOL, { signal })
+    const answered = nextEvent(stream, ['message', 'close'], signal)
+    stream.send(Uint8Array.of(2, 8, 0)) // two bytes: field 1, type RESERVE
+    await answered
+  },
+
+  /** Drops a connection; returns how many WebSockets of the page stay open all the same. */
+  async abort ({ connection }) {
+    connectionById(connection).abort(new Error('dropped by the test'))
+    return webSocketsOpen()
   },
 
   /** Closes all connections to a peer, as an application does that is done with it. */
@@ -176,9 +227,9 @@ const calls = {
   },
 
   /** Opens the echo stream that `say` uses, on exactly this connection. */
-  async openEcho ({ connection }) {
+  async openEcho ({ connection, runOnLimitedConnection = true }) {
     const stream = await connectionById(connection).newStream(ECHO_PROTOCOL, {
-      runOnLimitedConnection: true,
+      runOnLimitedConnection,
       signal: AbortSignal.timeout(WAIT_MS)
     })
     echo = new EchoStream(stream)
