@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock interop-table clean
+.PHONY: help setup run test lint format proto lock fuzz interop-table clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -38,6 +38,10 @@ format: $(VENV)/.setup-dev ## let ruff mend and format the code
 
 proto: $(VENV)/.setup-dev ## write the protobuf code again after a change to a .proto file
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. $(PROTOS)
+
+SECONDS ?= 60
+fuzz: $(VENV)/.setup-dev ## fuzz every decoder, each for SECONDS (what is found stays in .cache/fuzz)
+	$(BIN)/python -m tests.fuzz.run all $(SECONDS)
 
 # Pins stay as they are, as far as pyproject.toml allows, unless UPGRADE=--upgrade asks for newer ones.
 UV := $(VENV)-lock/bin/uv

@@ -108,6 +108,7 @@ class HopStream:
     def eof_received(self) -> None:
         """Rust clients send FIN before they read the answer; FIN before a whole message ends the stream."""
         if self._stage is Stage.READING:
+            metrics.PEER_ERRORS.labels("hop_cut").inc()
             self._end()
             self._stream.reset()
 
@@ -124,6 +125,8 @@ class HopStream:
 
     def _timed_out(self) -> None:
         """Half a message, or an answer that the peer does not take leave of."""
+        if self._stage is Stage.READING:
+            metrics.PEER_ERRORS.labels("hop_timeout").inc()
         self._end()
         self._stream.reset()
 

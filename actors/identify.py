@@ -14,6 +14,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from actors import metrics
 from actors.proto.identify_pb2 import Identify
 from actors.voucher import signed_peer_record
 from transports.errors import PeerError
@@ -74,6 +75,7 @@ class AskStream:
                 return
             agent = Identify.FromString(body).agentVersion
         except (PeerError, DecodeError):
+            metrics.PEER_ERRORS.labels("identify").inc()
             self.stream.reset()
             return
         self._reader = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from actors import metrics
 from transports.yamux import Buffer, Stream
 
 PROTOCOL: Final = b"/ipfs/ping/1.0.0"
@@ -28,6 +29,7 @@ class PingStream:
         stream = self._stream
         sent = stream.write(data)
         if stream.queued_bytes > MAX_WAITING_BYTES:
+            metrics.PEER_ERRORS.labels("ping").inc()
             stream.reset()
         elif sent:
             stream.consumed(sent)

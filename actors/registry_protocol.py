@@ -218,7 +218,7 @@ class FrameDecoder(Generic[T]):
         try:
             with body:
                 return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter for a text that is not UTF-8
             raise RegistryLinkError(f"a frame that cannot be decoded: {error}") from error
 
 

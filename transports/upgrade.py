@@ -157,6 +157,17 @@ def _negotiation(role: Role, protocol: bytes) -> multistream.Initiator | multist
     return multistream.Initiator(protocol) if role is Role.INITIATOR else multistream.Responder((protocol,))
 
 
+def _negotiate(
+    negotiation: multistream.Initiator | multistream.Responder, data: Buffer, send: Callable[[bytes], None]
+) -> None:
+    """Feed bytes and answer, also when they end the connection: the `na` before tells a lazy dialer why."""
+    try:
+        send(negotiation.receive(data))
+    except multistream.NegotiationError as error:
+        send(error.answer)
+        raise
+
+
 class _Security:
     """multistream in the clear: agree on Noise."""
 
@@ -168,7 +179,7 @@ class _Security:
         connection.send(self._negotiation.start())
 
     def receive(self, connection: Connection, data: Buffer, now_s: float) -> None:
-        connection.send(self._negotiation.receive(data))
+        _negotiate(self._negotiation, data, connection.send)
         if self._negotiation.selected is not None:
             connection.enter(_Noise(connection, self._static), self._negotiation.rest(), now_s)
 
@@ -206,7 +217,7 @@ class _Muxer:
         self._send(connection, self._negotiation.start())
 
     def receive(self, connection: Connection, data: Buffer, now_s: float) -> None:
-        self._send(connection, self._negotiation.receive(self._channel.open(data)))
+        _negotiate(self._negotiation, self._channel.open(data), lambda answer: self._send(connection, answer))
         if self._negotiation.selected is not None:
             connection.open(self._channel, b"", now_s)
             rest = self._negotiation.rest()

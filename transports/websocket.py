@@ -54,6 +54,12 @@ class WebSocketError(PeerError):
     reason = "websocket"
 
 
+class RequestError(PeerError):
+    """An HTTP request that is none, or no upgrade that RFC 6455 knows; it was answered with 400 where it could be."""
+
+    reason = "http_request"
+
+
 class _Silence:
     """A logger for picows, which logs what peers do wrong as errors; here that is counted.
 
@@ -85,6 +91,7 @@ class WebSocketEnd(WSListener):
         "_empty_frames",
         "_flusher",
         "_now",
+        "_settled",
         "_transport",
         "_upgraded",
         "_wire",
@@ -103,6 +110,7 @@ class WebSocketEnd(WSListener):
         self._empty_frames = 0
         self._broken = False
         self._upgraded = False
+        self._settled = False  # an end without an upgrade is nobody's fault: the page was served, or the peer left
 
     # From accept to upgrade
 
@@ -120,6 +128,7 @@ class WebSocketEnd(WSListener):
         """A plain HTTP request gets a short page, never a hang; an upgrade goes to this listener if it is admitted."""
         headers = request.headers
         if "upgrade" not in headers:
+            self._settled = True
             return WSUpgradeResponseWithListener(_plain_http(request.path), None)
         try:
             refused = self._admit(self._wire, headers)
@@ -135,9 +144,18 @@ class WebSocketEnd(WSListener):
         self._upgraded = True
         transport.request.headers.clear()
 
+    def left(self) -> None:
+        """The peer has closed its side, or reset the connection."""
+        self._settled = True
+
     def lost(self) -> None:
         """The socket is gone, whether it came to the upgrade or not."""
-        self._wire.lost(WebSocketError("a frame that breaks RFC 6455") if self._broken else None)
+        error: PeerError | None = None
+        if self._broken:
+            error = WebSocketError("a frame that breaks RFC 6455")
+        elif not (self._upgraded or self._settled or self._wire.closing):  # so picows closed it
+            error = RequestError("a request that can not be upgraded")
+        self._wire.lost(error)
 
     # Frames
 
@@ -233,7 +251,13 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
         super().connection_made(transport)
         self._end.accepted(self.transport)
 
+    def eof_received(self) -> bool:
+        self._end.left()
+        return bool(super().eof_received())
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._end.left()
         super().connection_lost(exc)
         self._end.lost()
 
