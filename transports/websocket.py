@@ -14,6 +14,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -60,6 +61,15 @@ class RequestError(PeerError):
     reason = "http_request"
 
 
+class _Phase(Enum):
+    """Where a connection is; what its end means follows from it."""
+
+    REQUEST = "request"
+    SETTLED = "settled"  # no upgrade, and nobody's fault: the page was served, or the peer left
+    OPEN = "open"
+    BROKEN = "broken"  # picows has answered a frame that breaks RFC 6455
+
+
 class _Silence:
     """A logger for picows, which logs what peers do wrong as errors; here that is counted.
 
@@ -87,13 +97,11 @@ class WebSocketEnd(WSListener):
     __slots__ = (
         "_admit",
         "_attach",
-        "_broken",
         "_empty_frames",
         "_flusher",
         "_now",
-        "_settled",
+        "_phase",
         "_transport",
-        "_upgraded",
         "_wire",
     )
 
@@ -108,9 +116,7 @@ class WebSocketEnd(WSListener):
         self._attach = attach
         self._admit = admit
         self._empty_frames = 0
-        self._broken = False
-        self._upgraded = False
-        self._settled = False  # an end without an upgrade is nobody's fault: the page was served, or the peer left
+        self._phase = _Phase.REQUEST
 
     # From accept to upgrade
 
@@ -128,7 +134,7 @@ class WebSocketEnd(WSListener):
         """A plain HTTP request gets a short page, never a hang; an upgrade goes to this listener if it is admitted."""
         headers = request.headers
         if "upgrade" not in headers:
-            self._settled = True
+            self._phase = _Phase.SETTLED
             return WSUpgradeResponseWithListener(_plain_http(request.path), None)
         try:
             refused = self._admit(self._wire, headers)
@@ -141,19 +147,20 @@ class WebSocketEnd(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """picows': the upgrade is done. It keeps the request; its headers are not needed any more."""
-        self._upgraded = True
+        self._phase = _Phase.OPEN
         transport.request.headers.clear()
 
     def left(self) -> None:
         """The peer has closed its side, or reset the connection."""
-        self._settled = True
+        if self._phase is _Phase.REQUEST:
+            self._phase = _Phase.SETTLED
 
     def lost(self) -> None:
         """The socket is gone, whether it came to the upgrade or not."""
         error: PeerError | None = None
-        if self._broken:
+        if self._phase is _Phase.BROKEN:
             error = WebSocketError("a frame that breaks RFC 6455")
-        elif not (self._upgraded or self._settled or self._wire.closing):  # so picows closed it
+        elif self._phase is _Phase.REQUEST and not self._wire.closing:  # so picows closed it
             error = RequestError("a request that can not be upgraded")
         self._wire.lost(error)
 
@@ -180,7 +187,8 @@ class WebSocketEnd(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """picows': `lost` follows. A close frame that we did not send was picows' answer to a broken frame."""
-        self._broken = transport.is_close_frame_sent and not self._wire.closing
+        if transport.is_close_frame_sent and not self._wire.closing:
+            self._phase = _Phase.BROKEN
 
     def pause_writing(self) -> None:
         """picows': over the high-water mark."""
@@ -209,7 +217,7 @@ class WebSocketEnd(WSListener):
     def shut(self, error: Exception | None) -> None:
         """A close frame if there was an upgrade, then TCP's goodbye."""
         transport = self._transport
-        if self._upgraded and not transport.is_close_frame_sent:
+        if self._phase is _Phase.OPEN and not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK if error is None else WSCloseCode.PROTOCOL_ERROR)
         transport.disconnect(True)
 
