@@ -50,9 +50,14 @@ def _emit(name: str, method: str, event_dict: MutableMapping[str, Any]) -> NoRet
 class Logger(structlog.BoundLoggerBase):
     """A structlog logger whose level is read at each call, so that it can be changed while the relay runs."""
 
+    @property
+    def debugs(self) -> bool:
+        """Whether `debug` writes anything: asked where the fields of a line cost more than the question."""
+        return OUTPUT.threshold <= DEBUG
+
     def debug(self, event: str, **fields: Any) -> None:
         """For those who debug the relay; off by default."""
-        if OUTPUT.threshold <= DEBUG:
+        if self.debugs:
             self._proxy_to_logger("debug", event, **fields)
 
     def info(self, event: str, **fields: Any) -> None:

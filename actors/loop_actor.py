@@ -45,11 +45,6 @@ class LoopActor(Actor):
         """A control message other than Boot and exit. Returns False when it is not one of this actor's."""
         return False
 
-    def post(self, to: ActorAddress, message: object) -> None:
-        """Send a control message from a loop callback. At most one may be outstanding to a peer."""
-        self.send(to, message)
-        self._driver.kick()
-
     def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802 - Thespian's name
         """Called by Thespian for each message; never raises, because it would be called again."""
         try:

@@ -50,7 +50,6 @@ class LoopDriver:
         self.loop = loop
         self._epoll = select.epoll()
         self._registered: set[int] = set()
-        self._waiting = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run the loop until `work` is done, and hand on its result or its exception. Not from inside the loop."""
@@ -59,11 +58,6 @@ class LoopDriver:
         while not task.done():  # a stop() that was left over from before must not end it early
             self.loop.run_forever()
         return task.result()
-
-    def kick(self) -> None:
-        """Let Thespian look at its sockets: something was sent, or a wake-up was asked for, from a loop callback."""
-        if self._waiting:
-            self.loop.stop()
 
     def wait(self, wanted: dict[int, int], timeout_s: float | None) -> list[tuple[int, int]]:
         """Run the loop until one of `wanted` (descriptor: epoll mask) is ready or the time is over."""
@@ -74,11 +68,9 @@ class LoopDriver:
             return ready or self._epoll.poll(0)
         alarm = None if timeout_s is None else self.loop.call_later(timeout_s, self.loop.stop)
         self.loop.add_reader(self._epoll.fileno(), self.loop.stop)
-        self._waiting = True
         try:
             self.loop.run_forever()
         finally:
-            self._waiting = False
             self.loop.remove_reader(self._epoll.fileno())
             if alarm is not None:
                 alarm.cancel()

@@ -18,7 +18,6 @@ from actors.registry_protocol import Granted
 from transports.address import observed_address
 from transports.errors import PeerError
 from transports.identity import peer_id_text
-from transports.upgrade import Connection
 from transports.wire import Wire
 from transports.yamux import GoAway, Stream, StreamHandler
 
@@ -230,5 +229,3 @@ _OPENERS: Final[dict[bytes, Callable[[Peer, Stream], StreamHandler]]] = {
 }
 PROTOCOLS: Final = tuple(_OPENERS)
 """What a peer may ask this relay for."""
-
-__all__ = ["PROTOCOLS", "Connection", "LimitError", "Peer", "SilentError"]

@@ -69,17 +69,6 @@ def test_a_wait_ends_at_its_time_out(driver: LoopDriver) -> None:
     theirs.close()
 
 
-def test_a_kick_from_a_callback_ends_the_wait(driver: LoopDriver) -> None:
-    ours, theirs = socket.socketpair()
-    driver.loop.call_soon(driver.kick)
-    assert ready(selector((ours.fileno(), EVENT_READ)), None) == {}
-    driver.kick()  # nobody waits: nothing to end
-    driver.loop.call_later(0.01, theirs.send, b"x")
-    assert ready(selector((ours.fileno(), EVENT_READ)), None) == {ours.fileno(): EVENT_READ}
-    ours.close()
-    theirs.close()
-
-
 def test_the_loop_gets_its_turn_when_thespian_is_always_busy(driver: LoopDriver) -> None:
     ours, theirs = socket.socketpair()
     theirs.send(b"x")
