@@ -1,0 +1,47 @@
+"""What all commands share: options that say where settings come from, exit codes, the one way an error looks."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from config.errors import ConfigError
+from config.paths import CONFIG_VARIABLE, DEFAULT_CONFIG_FILE
+
+EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 2
+
+EXIT_CODES: Final = """
+\b
+Exit codes:
+  0  stopped as asked (SIGTERM, SIGINT)
+  1  a process died that the relay cannot live without; start it again
+  2  a setting or an argument that cannot be used; nothing was started
+"""
+
+
+class Command(click.Command):
+    """A command whose ConfigError is one line on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            say(str(error))
+            ctx.exit(EXIT_CONFIG)
+
+
+def say(line: str) -> None:
+    """One line for people on standard error."""
+    click.echo(f"frost-relay: {line}", err=True)
+
+
+config_option: Final = click.option(
+    "--config", "file", metavar="FILE", help=f"TOML file. Default: ${CONFIG_VARIABLE}, {DEFAULT_CONFIG_FILE}."
+)
+set_option: Final = click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Set one value; may be repeated."
+)
+version_option: Final = click.version_option(package_name="frost-relay", message="%(prog)s %(version)s")
