@@ -22,7 +22,7 @@ from actors.board import Board, State
 from actors.messages import Begin, Boot, Role, Stop
 from actors.process import name_process
 from config.settings import Settings
-from supervisor import logs, plan, system
+from supervisor import logs, plan, system, systemd
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports.address import undialable_warnings
@@ -42,6 +42,8 @@ _SUPERVISOR: Final = "supervisor.tree.SupervisorActor"
 _BEGIN_LIMIT_S: Final = 20.0
 _STOP_LIMIT_S: Final = 1.0
 """How long main waits for the supervisor to take a message."""
+_ENDING_S: Final = 5.0
+"""What the end takes beyond the grace of the listeners, at most: STOP_LAST_S, the kill, and a loaded machine."""
 _INTERACTIVE_GRACE_S: Final = 1.0
 """Who presses Ctrl-C waits for us."""
 _logger = log.get_logger("main")
@@ -58,7 +60,11 @@ def run(settings: Settings, environ: Mapping[str, str], actors: Mapping[Role, st
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # before actors.metrics is imported
         _preload((*actors.values(), _SUPERVISOR))
         boot = _boot(settings, ready, directory)
-        return _Main(boot, ready, actors, started).run()
+        reporter = systemd.Reporter.from_environ(
+            environ, ready.slots, Board.attach(boot.board_fd), settings.supervision.hang_timeout_s
+        )
+        systemd.forget(os.environ)
+        return _Main(boot, ready, actors, started, reporter).run()
 
 
 def _preload(actors: Iterable[str]) -> None:
@@ -92,8 +98,11 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
 class _Main:
     """One run: start the actor system and the supervisor, announce, wait, end."""
 
-    def __init__(self, boot: Boot, ready: plan.Plan, actors: Mapping[Role, str], started: float) -> None:
+    def __init__(
+        self, boot: Boot, ready: plan.Plan, actors: Mapping[Role, str], started: float, reporter: systemd.Reporter
+    ) -> None:
         self._boot = boot
+        self._reporter = reporter
         self._actors = tuple(actors.items())
         self._peer = peer_id_text(ready.host.peer_id)
         self._sockets = ready.sockets  # open as long as we live: successors of killed workers inherit them too
@@ -122,7 +131,7 @@ class _Main:
         actor_system.tell_within(supervisor, Begin(self._boot, self._actors, event_fd), _BEGIN_LIMIT_S)
         admin_pid = self._board.row(plan.SYSTEM.index).pid
         hang_timeout_s = self._boot.settings.supervision.hang_timeout_s
-        watch = Watch(signals, event_fd, admin_pid, self._supervisor_row, hang_timeout_s)
+        watch = Watch(signals, event_fd, admin_pid, self._supervisor_row, hang_timeout_s, self._reporter.tick)
 
         def ask_to_stop(grace_s: float) -> None:
             with suppress(ActorSystemException):  # it does not listen: the wait has its limit
@@ -148,6 +157,7 @@ class _Main:
         grace_s = self._boot.settings.supervision.stop_timeout_s
         if watch.signal == signal.SIGINT:
             grace_s = min(grace_s, _INTERACTIVE_GRACE_S)
+        self._reporter.stopping(grace_s + _ENDING_S)
         stop_in_order(watch, ask_to_stop, self._supervisor_row, grace_s)
         _logger.info("stopped")
         return EXIT_CLEAN
@@ -160,3 +170,4 @@ class _Main:
         lines = "".join(f"{address}/p2p/{self._peer}\n" for address in self._boot.announced)
         with suppress(OSError):  # nobody has to read it
             os.write(1, lines.encode())
+        self._reporter.ready()

@@ -17,8 +17,10 @@ import psutil
 
 from actors.access import AccessRules
 from actors.messages import Slot
+from config.errors import ConfigError
 from config.paths import default_key_file
 from config.settings import Listener, Settings
+from supervisor.socket_activation import PassedSockets, passed_sockets
 from transports import sockets
 from transports.address import ListenAddress, announced_addresses, parse_listen
 from transports.identity import HostKey
@@ -70,17 +72,22 @@ def _check_listener(index: int, listener: Listener) -> ListenAddress:
 
 
 def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
-    """Check, open the listening sockets, one a worker, read or create the key. Raises ConfigError, leaving nothing."""
+    """Check, open the listening sockets, one a worker, read or create the key. Raises ConfigError, leaving nothing.
+
+    A listener whose sockets systemd has opened takes these.
+    """
     addresses = check(settings, environ)
+    passed = passed_sockets(environ)
     opened: list[socket] = []
     slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
     bound: list[ListenAddress] = []
     try:
         for index, (address, listener) in enumerate(zip(addresses, settings.listeners, strict=True)):
-            where, listening = sockets.open_listeners(address, workers(listener), f"listeners[{index}].address")
+            where, listening = _open(address, workers(listener), f"listeners[{index}]", passed)
             opened += listening
             bound.append(where)
-            slots += _listener_slots(len(slots), index, where, listening)
+            slots += _listener_slots(len(slots), index, where, workers(listener), listening)
+        passed.check_all_taken()
         if settings.admin.address is not None:
             admin = sockets.open_private(*settings.admin.address, "admin.listen", settings.admin.listen)
             opened.append(admin)
@@ -88,9 +95,19 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
         host = load_or_create_host_key(key_path(settings, environ))
     except BaseException:
         sockets.close_all(opened)
+        passed.close()
         raise
     announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
     return Plan(host, announced, _distinct(slots), tuple(opened))
+
+
+def _open(address: ListenAddress, count: int, key: str, passed: PassedSockets) -> tuple[ListenAddress, list[socket]]:
+    """The sockets of one listener: those that were passed for it, else one of our own for each worker."""
+    taken = passed.take(address)
+    if len(taken) > count:
+        sockets.close_all(taken)
+        raise ConfigError(f"{key}.workers", count, f"at least {len(taken)}: that many sockets were passed for it")
+    return (address, taken) if taken else sockets.open_listeners(address, count, f"{key}.address")
 
 
 def workers(listener: Listener) -> int:
@@ -98,7 +115,10 @@ def workers(listener: Listener) -> int:
     return listener.workers or len(os.sched_getaffinity(0))
 
 
-def _listener_slots(first_row: int, index: int, where: ListenAddress, listening: list[socket]) -> list[Slot]:
+def _listener_slots(
+    first_row: int, index: int, where: ListenAddress, count: int, listening: list[socket]
+) -> list[Slot]:
+    """One slot a worker. Workers share sockets that were passed, since SO_REUSEPORT cannot be added to them."""
     kind = "wss" if where.tls else "ws" if where.websocket else "tcp"
     return [
         Slot(
@@ -106,10 +126,10 @@ def _listener_slots(first_row: int, index: int, where: ListenAddress, listening:
             f"{kind}-{where.port}/{number}",
             "listener",
             listener=where.multiaddr,
-            socket_fd=each.fileno(),
+            socket_fd=listening[number % len(listening)].fileno(),
             listener_index=index,
         )
-        for number, each in enumerate(listening)
+        for number in range(count)
     ]
 
 

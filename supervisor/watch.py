@@ -1,8 +1,8 @@
 """Main's wait: for a signal, for word from the supervisor, for the death of what the tree cannot live without.
 
-One select over four descriptors, with a look at the supervisor's heartbeat now and then. It decides when the relay
-ends and with which exit code; ending the processes is `end_tree`. It must never wait without a limit once the end has
-begun.
+One select over four descriptors, with a look at the supervisor's heartbeat now and then, and a turn for whoever has
+something to do in between. It decides when the relay ends and with which exit code; ending the processes is `end_tree`.
+It must never wait without a limit once the end has begun.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from actors import log
 from actors.board import Board, BoardRow, State
 
 _LOOKS: Final = 5
-"""The supervisor hangs when its heart did not beat between this many looks in a row."""
+"""How often we look at the supervisor's heart, at least, before it counts as silent for too long."""
+_NEVER: Final = float("inf")
 _KILLED_LIMIT_S: Final = 2.0
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _logger = log.get_logger("main")
@@ -61,35 +62,45 @@ class Watch:
     """What main sees of its tree."""
 
     def __init__(
-        self, signals: Signals, event_fd: int, admin_pid: int, supervisor: BoardRow, hang_timeout_s: float
+        self,
+        signals: Signals,
+        event_fd: int,
+        admin_pid: int,
+        supervisor: BoardRow,
+        hang_timeout_s: float,
+        between: Callable[[], float] = lambda: _NEVER,
     ) -> None:
+        """`between` is called before each wait and whenever the seconds that it returned are over."""
         self._signals = signals
         self._event_fd = event_fd
         self._admin_fd = os.pidfd_open(admin_pid)
         self._supervisor = supervisor
-        self._look_s = hang_timeout_s / _LOOKS
+        self._hang_timeout_s = hang_timeout_s
+        self._between = between
+        self._beat, self._silent_s = supervisor.beat, 0.0
         self.signal = signal.SIGTERM
         """Which signal STOP was."""
 
     def wait(self, limit_s: float | None = None, *, ignore: frozenset[Event] = frozenset()) -> Event:
         """The next event that is not in `ignore`; TIMEOUT after `limit_s` seconds."""
-        end = None if limit_s is None else time.monotonic() + limit_s
-        silent_looks, beat = 0, self._supervisor.beat
+        end = _NEVER if limit_s is None else time.monotonic() + limit_s
         while True:
-            left_s = self._look_s if end is None else min(self._look_s, end - time.monotonic())
+            left_s = min(self._hang_timeout_s / _LOOKS, self._between(), end - time.monotonic())
             if left_s <= 0:
                 return Event.TIMEOUT
             event = self._select(left_s)
             if event is not None and event not in ignore:
                 return event
-            if (
-                event is None and left_s == self._look_s
-            ):  # counted in looks, not by the clock: the machine may have slept
-                silent_looks = silent_looks + 1 if self._supervisor.beat == beat else 0
-                beat = self._supervisor.beat
-                if silent_looks >= _LOOKS and Event.DEATH not in ignore:
-                    _logger.error("supervisor hangs", pid=self._supervisor.pid)
-                    return Event.DEATH
+            if event is None and self._hangs(left_s) and Event.DEATH not in ignore:
+                _logger.error("supervisor hangs", pid=self._supervisor.pid)
+                return Event.DEATH
+
+    def _hangs(self, waited_s: float) -> bool:
+        """Whether the supervisor's heart stands still; counted in what we meant to wait: the machine may sleep."""
+        beat = self._supervisor.beat
+        self._silent_s = self._silent_s + waited_s if beat == self._beat else 0.0
+        self._beat = beat
+        return self._silent_s >= self._hang_timeout_s
 
     def _select(self, limit_s: float) -> Event | None:
         fds = [self._signals.fd, self._event_fd, self._admin_fd]
