@@ -7,6 +7,7 @@ deny list wins over its allow list; an empty allow list allows everyone. It must
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -37,6 +38,19 @@ def normal_ip(ip: str) -> str:
     """
     address = _parse_ip(ip)
     return ip if address is None else str(address)
+
+
+def counted_as(ip: str, ipv6_prefix: int) -> str:
+    """Whose an address is, for all that is limited and rated per IP: IPv4 by itself, IPv6 by its leading bits.
+
+    `ip` is as `normal_ip` writes it. A subnet is written with its length, so that no address is taken for it.
+    """
+    if ":" not in ip or ipv6_prefix == 128:
+        return ip
+    number = int.from_bytes(socket.inet_pton(socket.AF_INET6, ip.partition("%")[0]))
+    host_bits = 128 - ipv6_prefix
+    subnet = (number >> host_bits << host_bits).to_bytes(16)
+    return f"{socket.inet_ntop(socket.AF_INET6, subnet)}/{ipv6_prefix}"
 
 
 class SubnetSet:

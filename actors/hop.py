@@ -157,7 +157,7 @@ class HopStream:
         if not worker.access.peer_allowed(peer.key):
             self._refuse(Reason.PEER_DENIED)
         else:
-            worker.registry.reserve(peer.key, peer.id, peer.ip, self._reserve_answered)
+            worker.registry.reserve(peer.key, peer.id, peer.counted_as, self._reserve_answered)
 
     def _connect(self, target: bytes) -> None:
         self.asked = Asked.CONNECT
@@ -168,7 +168,7 @@ class HopStream:
         elif not (worker.access.peer_allowed(peer.key) and worker.access.peer_allowed(target)):
             self._refuse(Reason.PEER_DENIED)
         else:
-            worker.registry.open_circuit(peer.key, target, peer.ip, self._connect_answered)
+            worker.registry.open_circuit(peer.key, target, peer.counted_as, self._connect_answered)
 
     # Answers of the registry and of the target
 

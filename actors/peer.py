@@ -59,6 +59,7 @@ class Peer:
         "agent",
         "connected",
         "connection",
+        "counted_as",
         "id",
         "ip",
         "key",
@@ -76,6 +77,7 @@ class Peer:
         self.transport = transport
         self.ip = wire.ip  # the proxy's until it has said for whom it speaks
         self.port = wire.port
+        self.counted_as = ""  # its share of what is limited per IP; "": not counted yet
         self.key = b""
         self.agent = ""
         self.connected = True

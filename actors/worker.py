@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Final, cast
 
 from actors import identify, log, metrics
-from actors.access import AccessRules, normal_ip
+from actors.access import AccessRules, counted_as, normal_ip
 from actors.board import Board
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End, Splice
@@ -156,7 +156,8 @@ class Worker:
         peer.ip, peer.port = normal_ip(ip), port
         if not self.access.address_allowed(peer.ip):
             return self.refuse(wire, Reason.SUBNET_DENIED)
-        self.registry.connected(peer.id, peer.ip)
+        peer.counted_as = counted_as(peer.ip, self.settings.limits.ipv6_prefix)
+        self.registry.connected(peer.id, peer.counted_as)
         return None
 
     def refuse(self, wire: Wire, reason: Reason) -> HTTPStatus:
@@ -223,9 +224,9 @@ class Worker:
         return Hello(
             self.name,
             self.row.pid,
-            [Held(p.key, p.id, p.ip, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
+            [Held(p.key, p.id, p.counted_as, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
             list(self._held_circuits.values()),
-            [(peer.id, peer.ip) for peer in self.peers.values()],
+            [(peer.id, peer.counted_as) for peer in self.peers.values() if peer.counted_as],
         )
 
     def _evicted(self, evict: Evict) -> None:
@@ -242,7 +243,7 @@ class Worker:
 
     def hold_circuit(self, circuit_id: int, source: Peer, target: bytes) -> None:
         """The registry granted a circuit: a slot is ours until `free_circuit`."""
-        self._held_circuits[circuit_id] = HeldCircuit(circuit_id, source.key, target, source.ip)
+        self._held_circuits[circuit_id] = HeldCircuit(circuit_id, source.key, target, source.counted_as)
 
     def free_circuit(self, circuit_id: int) -> None:
         """The circuit has ended, or was not opened: its slot is free."""

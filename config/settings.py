@@ -68,6 +68,8 @@ class Limits(_Table, frozen=True, kw_only=True):
     reservation_rate_per_ip: Rate | None = Rate(60, 3600.0)
     circuit_rate_per_peer: Rate | None = Rate(30, 3600.0)
     circuit_rate_per_ip: Rate | None = Rate(60, 3600.0)
+    ipv6_prefix: Annotated[int, Meta(ge=32, le=128)] = 64
+    """What counts as one IP address in IPv6: a customer has a whole subnet."""
     max_connections: Count = 20_000
     max_connections_per_ip: Count = 256
     max_pending_handshakes: Count = 256

@@ -135,6 +135,15 @@ async def test_connections_of_one_address_are_limited_and_others_come_in(web: Sc
     await still_served(await web.dial(behind="198.51.100.1"))
 
 
+async def test_an_ipv6_subnet_is_one_address(web: Scene) -> None:
+    for number in range(MAX_PER_IP):
+        await web.dial(behind=f"2001:db8:0:1::{number}")
+    await web.registered(connections=MAX_PER_IP)
+    async with web.counting("frost_relay_refusals_total", reason="connections_per_ip"):
+        await _refused(web, "2001:db8:0:1:ffff::")
+    await still_served(await web.dial(behind="2001:db8:0:2::"))
+
+
 async def test_connections_in_total_are_limited(web: Scene) -> None:
     inside = [await web.dial(behind=f"198.51.100.{number}") for number in range(MAX_CONNECTIONS)]
     await web.registered(connections=MAX_CONNECTIONS)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.access import MAX_RULES, AccessRules, SubnetSet, normal_ip
+from actors.access import MAX_RULES, AccessRules, SubnetSet, counted_as, normal_ip
 from config.errors import ConfigError
 from config.settings import Access
 from transports.identity import parse_peer_id
@@ -181,3 +181,27 @@ def test_a_list_may_be_as_long_as_the_cap_and_no_longer() -> None:
 )
 def test_an_address_is_written_in_one_way(ip: str, normal: str) -> None:
     assert normal_ip(ip) == normal
+
+
+@pytest.mark.parametrize(
+    ("ip", "prefix", "counted"),
+    [
+        ("192.0.2.1", 64, "192.0.2.1"),
+        ("192.0.2.1", 32, "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", 64, "2001:db8:1:3::/64"),
+        ("2001:db8:1:2f::1", 60, "2001:db8:1:20::/60"),
+        ("2001:db8:1:2::1", 32, "2001:db8::/32"),
+        ("2001:db8:1:2::1", 127, "2001:db8:1:2::/127"),
+        ("2001:db8:1:2::1", 128, "2001:db8:1:2::1"),
+        ("fe80::1:2%eth0", 64, "fe80::/64"),
+        ("", 64, ""),
+    ],
+)
+def test_ipv6_is_counted_by_its_subnet_and_ipv4_by_itself(ip: str, prefix: int, counted: str) -> None:
+    assert counted_as(ip, prefix) == counted
+
+
+def test_an_ipv4_address_mapped_into_ipv6_is_counted_as_ipv4() -> None:
+    assert counted_as(normal_ip("::ffff:192.0.2.1"), 64) == "192.0.2.1"
