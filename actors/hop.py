@@ -111,6 +111,8 @@ class HopStream:
             metrics.PEER_ERRORS.labels("hop_cut").inc()
             self._end()
             self._stream.reset()
+        elif not self._stream.alive:  # answered, and both have said all: nothing stays until the deadline
+            self._end()
 
     def reset_received(self) -> None:
         """The peer has given up: give back what was granted meanwhile."""
