@@ -12,10 +12,11 @@ from itertools import product
 
 import pytest
 
+from tests.support.builds import ROOT
 from tests.support.meeting import meet_and_leave
 from tests.support.peers import Peer
 from tests.support.relay import RelayProcess
-from tests.support.toolchain import GO, JAVASCRIPT, ROOT, RUST
+from tests.support.toolchain import GO, JAVASCRIPT, RUST
 
 # The peers are built or installed while fixtures are set up, and their limits are not those of a test.
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(func_only=True)]

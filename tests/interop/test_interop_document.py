@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.toolchain import ROOT
+from tests.support.builds import ROOT
 
 NAMED = sorted(set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "interop.md").read_text())))
 DEFINED = {

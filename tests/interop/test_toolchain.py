@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import toolchain
+from tests.support import builds, toolchain
 
 
 @pytest.fixture(params=[False, True], ids=["by-hand", "in-ci"])
@@ -26,10 +26,11 @@ def test_a_missing_compiler_is_named(
 
 
 def test_a_compiler_that_is_too_old_is_missing(outcome: type[BaseException]) -> None:
-    with pytest.raises(outcome, match=r"missing.*: go 1\.26\.0 or newer \(installed: go1\.25\.9\)$"):
-        toolchain._require_version("go", "1.26.0", "go1.25.9")
+    told = r"missing.*: go 1\.26\.0 or newer \(installed: go1\.25\.9\)$"
+    with pytest.raises(outcome, match=told), toolchain.told_to_the_test():
+        builds.require_version("go", "1.26.0", "go1.25.9")
 
 
 @pytest.mark.parametrize("said", ["go1.26.0", "go1.26.8 X:nodwarf5", "go1.100", "rustc 1.95.0 (59807616e 2026-04-14)"])
 def test_a_compiler_that_is_new_enough_is_taken(said: str) -> None:
-    toolchain._require_version("a compiler", "1.26.0", said)
+    builds.require_version("a compiler", "1.26.0", said)

@@ -7,7 +7,8 @@ import pytest
 from actors.proto.circuit_pb2 import Status
 from config.rates import Rate
 from config.settings import Limits
-from tests.support.toolchain import JAVASCRIPT, ROOT
+from tests.support.builds import ROOT
+from tests.support.toolchain import JAVASCRIPT
 
 DOCUMENT = (ROOT / "docs" / "wallets.md").read_text("utf-8")
 WALLET = (JAVASCRIPT / "wallet.js").read_text("utf-8")

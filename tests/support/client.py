@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -227,8 +227,9 @@ class Client:
         on_stop: OnStop = OnStop.ACCEPT,
         tls: ssl.SSLContext | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Client:
-        """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID` and upgrade."""
+        local: tuple[str, int] | None = None,
+    ) -> Self:
+        """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID`, from the address and port `local` if given, and upgrade."""
         client = cls(host or HostKey.generate(), on_stop)
         parts = address.strip("/").split("/")
         ip, port = parts[1], int(parts[3])
@@ -243,9 +244,11 @@ class Client:
                     use_aiofastnet=False,
                     extra_headers=headers,
                     max_frame_size=1 << 20,
+                    local_addr=local,
                 )
             else:
-                await asyncio.get_running_loop().create_connection(lambda: _Tcp(client), ip, port)
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: _Tcp(client), ip, port, local_addr=local)
             await client._upgraded.wait()
         if "p2p" in parts and client.relay != parse_peer_id(parts[parts.index("p2p") + 1]):
             raise AssertionError("another relay answered than was dialed")

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.builds import ROOT
 from tests.support.peers import CALL_TIMEOUT_S, Link, Peer, PeerCallError
-from tests.support.toolchain import ROOT
 
 END_TIMEOUT_S = 10.0
 LOG_BYTES = 4000
