@@ -1,0 +1,170 @@
+"""The units in config/deploy, judged by systemd's own tools and run by a real systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.client import Client
+from tests.support.real_systemd import COMMAND, ENVIRONMENT, RealSystemd
+from tests.support.relay import ROOT
+from tests.support.toolchain import required_program
+
+DEPLOY = ROOT / "config" / "deploy"
+SERVICE = DEPLOY / "frost-relay.service"
+SOCKET = DEPLOY / "frost-relay.socket"
+MAX_EXPOSURE = 1.6
+"""Of 10, as `systemd-analyze security` counts: what is left is the network, our sockets and one capability."""
+
+
+def test_the_service_is_hardened() -> None:
+    analyze = required_program("systemd-analyze")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", str(SERVICE)], capture_output=True, text=True, check=False
+    )
+    level = re.search(r"Overall exposure level for frost-relay\.service: ([0-9.]+) ", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level[1]) <= MAX_EXPOSURE, done.stdout
+
+
+def test_the_units_are_understood_without_a_warning(tmp_path: Path) -> None:
+    analyze = required_program("systemd-analyze")
+    program = tmp_path / "frost-relay"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    service = tmp_path / SERVICE.name
+    service.write_text(SERVICE.read_text().replace("/opt/frost-relay/bin/frost-relay", str(program)))
+    other = tmp_path / SOCKET.name
+    other.write_text(SOCKET.read_text())
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(service), str(other)], capture_output=True, text=True, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if "frost-relay" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+VARIABLES = "".join(f"Environment={name}={value}\n" for name, value in ENVIRONMENT.items())
+DROP_IN = f"""
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=
+ExecStart={COMMAND} run
+{VARIABLES}
+StandardOutput=append:/run/relay.out
+StandardError=append:/run/relay.err
+"""
+UNIT = "frost-relay.service"
+
+
+def free_port(first: int = 0) -> int:
+    """A port that nobody has; from `first` upwards, if it is given."""
+    for port in range(first, 65536):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise AssertionError("no free port")
+
+
+def config(*listeners: str) -> str:
+    """A configuration without admin interface."""
+    tables = [f'[[listeners]]\naddress = "{each}"\nworkers = 2\n' for each in listeners]
+    return "".join(['[admin]\nlisten = ""\n', *tables])
+
+
+def units(drop_in: str = "") -> dict[str, str]:
+    return {UNIT: SERVICE.read_text(), f"{UNIT}.d/test.conf": DROP_IN + drop_in}
+
+
+def start(systemd: RealSystemd, *names: str) -> None:
+    said = systemd.control("start", *(names or (UNIT,)))
+    assert said == "", said + systemd.read("/run/relay.err")
+
+
+async def meet(address: str) -> None:
+    """Two peers meet through the relay."""
+    target, source = await Client.dial(address), await Client.dial(address)
+    await target.reserve()
+    left = await source.connect(target.peer_id)
+    _, right = await target.called()
+    left.write(b"hello")
+    assert await right.read(5) == b"hello"
+    await source.abort()
+    await target.abort()
+
+
+def test_the_relay_serves_in_its_sandbox_also_below_1024_and_has_one_capability(tmp_path: Path) -> None:
+    high, low = f"/ip4/127.0.0.1/tcp/{free_port()}/ws", f"/ip4/127.0.0.1/tcp/{free_port(601)}"
+    with RealSystemd(tmp_path, units(), {"relay.toml": config(high, low)}) as systemd:
+        start(systemd)
+        for address in (high, low):
+            asyncio.run(meet(address))
+        assert systemd.show(UNIT, "StatusText").endswith(" connections, 4 of 4 workers")
+        for process in systemd.processes(UNIT):
+            status = Path(f"/proc/{process}/status").read_text()
+            assert "CapEff:\t0000000000000400\n" in status  # CAP_NET_BIND_SERVICE
+            assert "NoNewPrivs:\t1\n" in status
+            assert "Seccomp:\t2\n" in status
+            assert not re.search(r"^Uid:.*\b0\b", status, re.MULTILINE)
+        key = systemd.path("/var/lib/private/frost-relay/identity.key")
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert systemd.control("stop", UNIT) == ""
+        assert (systemd.show(UNIT, "ActiveState"), systemd.show(UNIT, "Result")) == ("inactive", "success")
+        assert systemd.read("/run/relay.err").rstrip().endswith("main: stopped")
+        assert list(systemd.path("/run").glob("frost-relay*")) == []
+
+
+def test_the_identity_survives_a_restart_although_the_user_is_made_anew(tmp_path: Path) -> None:
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    with RealSystemd(tmp_path, units(), {"relay.toml": config(address)}) as systemd:
+        start(systemd)
+        assert systemd.control("restart", UNIT) == ""
+        first, second = systemd.read("/run/relay.out").split()
+        assert first == second
+
+
+def test_a_relay_that_gives_no_sign_of_life_is_started_again(tmp_path: Path) -> None:
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    with RealSystemd(tmp_path, units("WatchdogSec=2\n"), {"relay.toml": config(address)}) as systemd:
+        start(systemd)
+        main = systemd.main_process(UNIT)
+        os.kill(main, signal.SIGSTOP)
+        systemd.wait(
+            lambda: systemd.show(UNIT, "NRestarts") == "1" and systemd.show(UNIT, "ActiveState") == "active",
+            "the relay was started again",
+        )
+        assert systemd.main_process(UNIT) != main
+        asyncio.run(meet(address))
+
+
+def test_a_wrong_setting_is_not_tried_again_and_again(tmp_path: Path) -> None:
+    with RealSystemd(tmp_path, units(), {"relay.toml": "[limits]\nmax_circuits = 0\n"}) as systemd:
+        assert "failed" in systemd.control("start", UNIT)
+        assert (systemd.show(UNIT, "ActiveState"), systemd.show(UNIT, "NRestarts")) == ("failed", "0")
+        assert systemd.show(UNIT, "ExecMainStatus") == "2"
+        assert systemd.read("/run/relay.err").startswith("frost-relay: limits.max_circuits = 0: expected")
+
+
+def test_a_socket_of_systemd_takes_no_capability_and_keeps_the_port_while_the_relay_is_away(tmp_path: Path) -> None:
+    port = free_port(602)
+    address = f"/ip4/127.0.0.1/tcp/{port}/ws"
+    bare = "CapabilityBoundingSet=\nAmbientCapabilities=\n"
+    listening = SOCKET.read_text().replace("ListenStream=[::]:443\n", "").replace("0.0.0.0:443", f"127.0.0.1:{port}")
+    with RealSystemd(
+        tmp_path,
+        {**units(bare), SOCKET.name: listening.replace("[Unit]", "[Unit]\nDefaultDependencies=no")},
+        {"relay.toml": config(address)},
+    ) as systemd:
+        start(systemd, SOCKET.name, UNIT)
+        asyncio.run(meet(address))
+        status = Path(f"/proc/{systemd.main_process(UNIT)}/status").read_text()
+        assert "CapEff:\t0000000000000000\n" in status
+        assert "stop" not in systemd.control("stop", UNIT).lower().split()
+        asyncio.run(meet(address))  # the connection waits in systemd's socket, and starts the relay
+        assert systemd.show(UNIT, "ActiveState") == "active"
