@@ -27,7 +27,9 @@ class Slot:
     listener: str = ""
     """Multiaddr it listens on, with the port that was bound; listeners only."""
     socket_fd: int = -1
-    """Inherited listening socket; listeners, and the admin's HTTP socket."""
+    """Inherited listening socket; listeners, and the admin's HTTP socket unless that is off."""
+    control_fd: int = -1
+    """Inherited control socket; the admin only."""
     listener_index: int = -1
     """Index in settings.listeners; listeners only."""
 
@@ -48,6 +50,8 @@ class Boot:
     """Addresses without /p2p, wildcards resolved."""
     slots: tuple[Slot, ...]
     """The whole tree."""
+    admin_token: str = field(default="", repr=False)
+    """What must be known over TCP to ask for more than health; empty: no token. Never logged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,16 @@ from actors import log
 EXIT_FAULT: Final = 70
 """Exit code of a process that ends itself because of a fault of ours (EX_SOFTWARE)."""
 
+NAME_PREFIX: Final = "fr:"
+"""What the name of each of our processes begins with."""
+
 _PR_SET_NAME: Final = 15
 _logger = log.get_logger("process")
 
 
 def name_process(name: str) -> None:
     """Show the slot's name in ps and top (15 characters of it). Costs one system call."""
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, f"fr:{name}".encode()[:15], 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, f"{NAME_PREFIX}{name}".encode()[:15], 0, 0, 0)
 
 
 def die(event: str, **fields: object) -> NoReturn:

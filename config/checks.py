@@ -3,11 +3,12 @@
 What only a socket, a file or a parser of addresses can tell is not decided here.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
 
 from config.errors import MISSING, ConfigError
-from config.settings import Listener, Settings
+from config.settings import Admin, Listener, Settings
 
 # A share of one peer or one IP above the total can never be reached. 0 is off where a share can be switched off.
 _SHARES: Final = (
@@ -23,8 +24,7 @@ def check(settings: Settings, given: Mapping[str, Any]) -> None:
     A default share above a total that was set is no contradiction: nobody asked for it, and the total holds anyway.
     """
     _check_shares(settings, given.get("limits", {}))
-    if (admin := settings.admin.address) and admin[1] > 65_535:
-        raise ConfigError("admin.listen", settings.admin.listen, "a port from 0 to 65535")
+    _check_admin(settings.admin)
     for index, listener in enumerate(settings.listeners):
         _check_certificate(f"listeners[{index}]", listener)
     _check_duplicates(settings.listeners)
@@ -35,6 +35,28 @@ def _check_shares(settings: Settings, given: Mapping[str, Any]) -> None:
         most = getattr(settings.limits, total)
         if share in given and given[share] > most:
             raise ConfigError(f"limits.{share}", given[share], f"at most limits.{total}, which is {most}")
+
+
+def _check_admin(admin: Admin) -> None:
+    if admin.address is not None:
+        host, port = admin.address
+        if port > 65_535:
+            raise ConfigError("admin.listen", admin.listen, "a port from 0 to 65535")
+        if not admin.token_file and not is_loopback(host):
+            raise ConfigError("admin.listen", admin.listen, "a loopback address, or admin.token_file to protect it")
+    if admin.control_socket and not admin.control_socket.startswith("/"):
+        expected = 'a whole path such as "/run/frost-relay/control.sock": commands look for it from elsewhere'
+        raise ConfigError("admin.control_socket", admin.control_socket, expected)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens on `host` (an IP address or a name) is for this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_certificate(key: str, listener: Listener) -> None:

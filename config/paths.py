@@ -1,4 +1,4 @@
-"""Where files live when nobody says so: the configuration file and the identity key.
+"""Where files live when nobody says so: the configuration file, the identity key and the control socket.
 
 Creates the state directory of a root-owned relay, since only that tells whether it can be used; touches no other file.
 """
@@ -9,8 +9,10 @@ from typing import Final
 
 DEFAULT_CONFIG_FILE: Final = "/etc/frost-relay/relay.toml"
 SYSTEM_STATE_DIRECTORY: Final = "/var/lib/frost-relay"
+SYSTEM_RUNTIME_DIRECTORY: Final = "/run/frost-relay"
 CONFIG_VARIABLE: Final = "FROST_RELAY_CONFIG"
 KEY_NAME: Final = "identity.key"
+CONTROL_NAME: Final = "control.sock"
 
 
 def config_file(
@@ -37,11 +39,37 @@ def default_key_file(
         return os.path.join(directory, KEY_NAME)
     if (os.geteuid() == 0 if is_root is None else is_root) and _usable(system):
         return os.path.join(system, KEY_NAME)
+    return os.path.join(_user_state_directory(environ), KEY_NAME)
+
+
+def default_control_socket(environ: Mapping[str, str], *, is_root: bool | None = None) -> str:
+    """The control socket's path when `admin.control_socket` is empty: the same for each start, so that it is found.
+
+    In the directory that systemd made for the service ($RUNTIME_DIRECTORY, the first of several), else for root in
+    /run/frost-relay, else in the user's runtime directory, or without one in the user's state directory (XDG base
+    directory specification: a relative $XDG_RUNTIME_DIR is ignored). Touches nothing.
+    """
+    if directory := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        return os.path.join(directory, CONTROL_NAME)
+    if os.geteuid() == 0 if is_root is None else is_root:
+        return os.path.join(SYSTEM_RUNTIME_DIRECTORY, CONTROL_NAME)
+    if os.path.isabs(runtime := environ.get("XDG_RUNTIME_DIR", "")):
+        return os.path.join(runtime, "frost-relay", CONTROL_NAME)
+    return os.path.join(_user_state_directory(environ), CONTROL_NAME)
+
+
+def control_socket_places(environ: Mapping[str, str], *, is_root: bool | None = None) -> tuple[str, ...]:
+    """Where a command looks for a running relay: the caller's own, then the service's. Touches nothing."""
+    service = os.path.join(SYSTEM_RUNTIME_DIRECTORY, CONTROL_NAME)
+    return tuple(dict.fromkeys((default_control_socket(environ, is_root=is_root), service)))
+
+
+def _user_state_directory(environ: Mapping[str, str]) -> str:
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         home = environ.get("HOME") or os.path.expanduser("~")
         state = os.path.join(home, ".local", "state")
-    return os.path.join(state, "frost-relay", KEY_NAME)
+    return os.path.join(state, "frost-relay")
 
 
 def _usable(directory: str) -> bool:

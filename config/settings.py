@@ -89,19 +89,25 @@ class Access(_Table, frozen=True, kw_only=True):
 
 
 class Admin(_Table, frozen=True, kw_only=True):
-    """The operator's HTTP interface."""
+    """The operator's HTTP interface, and the socket that the commands speak to."""
 
     listen: Annotated[
         str, Meta(pattern=_HOST_PORT, description='HOST:PORT such as "127.0.0.1:9095" or "[::1]:9095", or "" for none')
     ] = "127.0.0.1:9095"
+    token_file: Path = ""
+    """The bearer token for all but health and readiness. "": none, and `listen` has to be on loopback."""
+    control_socket: Path = ""
+    """Where commands such as `frost-relay status` find the relay. "": `config.paths.default_control_socket`."""
+
+    @property
+    def host(self) -> str:
+        """The host in `listen`, an IPv6 address without its brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """`listen` as host (an IPv6 address without its brackets) and port; None when the interface is off."""
-        if not self.listen:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        """`listen` as host and port; None when the interface is off."""
+        return (self.host, int(self.listen.rpartition(":")[2])) if self.listen else None
 
 
 class Log(_Table, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final
 
 from thespian.actors import ActorSystemException
@@ -53,8 +53,7 @@ def run(settings: Settings, environ: Mapping[str, str], actors: Mapping[Role, st
     """Run the relay until it ends; returns the exit code. Raises ConfigError when nothing was started."""
     started = time.monotonic()
     logs.configure(settings.log.level, settings.log.format)
-    with runtime_directory(environ) as directory:
-        ready = plan.prepare(settings, environ)
+    with runtime_directory(environ) as directory, closing(plan.prepare(settings, environ)) as ready:
         counters = os.path.join(directory, "counters")
         os.mkdir(counters)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # before actors.metrics is imported
@@ -92,6 +91,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         host_seed=ready.host.seed,
         announced=ready.announced,
         slots=ready.slots,
+        admin_token=ready.admin_token,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from socket import socket
 from typing import Final
 
@@ -18,8 +19,11 @@ import psutil
 from actors.access import AccessRules
 from actors.messages import Slot
 from config.errors import ConfigError
-from config.paths import default_key_file
+from config.paths import default_control_socket, default_key_file
 from config.settings import Listener, Settings
+from supervisor import control_socket
+from supervisor.admin.gate import read_token
+from supervisor.control_socket import ControlSocket
 from supervisor.socket_activation import PassedSockets, passed_sockets
 from transports import sockets
 from transports.address import ListenAddress, announced_addresses, parse_listen
@@ -43,11 +47,23 @@ class Plan:
     slots: tuple[Slot, ...]
     """All processes, by their row on the board."""
     sockets: tuple[socket, ...]
+    control: ControlSocket
+    admin_token: str = field(repr=False)
+
+    def close(self) -> None:
+        """Close all sockets; the control socket's file goes with it."""
+        sockets.close_all(self.sockets)
+        self.control.close()
 
 
 def key_path(settings: Settings, environ: Mapping[str, str]) -> str:
     """Where the identity key is, or will be created."""
     return settings.identity.key_file or default_key_file(environ)
+
+
+def control_path(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Where the control socket is while the relay runs."""
+    return settings.admin.control_socket or default_control_socket(environ)
 
 
 def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress, ...]:
@@ -57,6 +73,8 @@ def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress
     """
     addresses = tuple(_check_listener(index, each) for index, each in enumerate(settings.listeners))
     AccessRules.from_settings(settings.access)
+    read_token(settings.admin.token_file)
+    control_socket.check_path(control_path(settings, environ))
     path = key_path(settings, environ)
     host = load_or_create_host_key(path) if os.path.lexists(path) else HostKey.generate()
     announced_addresses(settings.announce.addresses, addresses, psutil.net_if_addrs(), host.peer_id)
@@ -81,24 +99,26 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
     opened: list[socket] = []
     slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
     bound: list[ListenAddress] = []
-    try:
+    with ExitStack() as undo:
+        undo.callback(passed.close)
+        undo.callback(sockets.close_all, opened)
         for index, (address, listener) in enumerate(zip(addresses, settings.listeners, strict=True)):
             where, listening = _open(address, workers(listener), f"listeners[{index}]", passed)
             opened += listening
             bound.append(where)
             slots += _listener_slots(len(slots), index, where, workers(listener), listening)
         passed.check_all_taken()
+        admin_fd = -1
         if settings.admin.address is not None:
-            admin = sockets.open_private(*settings.admin.address, "admin.listen", settings.admin.listen)
-            opened.append(admin)
-            slots.append(Slot(len(slots), "admin", "admin", socket_fd=admin.fileno()))
+            opened.append(sockets.open_private(*settings.admin.address, "admin.listen", settings.admin.listen))
+            admin_fd = opened[-1].fileno()
+        control = undo.enter_context(closing(ControlSocket(control_path(settings, environ))))
+        slots.append(Slot(len(slots), "admin", "admin", socket_fd=admin_fd, control_fd=control.fileno()))
         host = load_or_create_host_key(key_path(settings, environ))
-    except BaseException:
-        sockets.close_all(opened)
-        passed.close()
-        raise
-    announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
-    return Plan(host, announced, _distinct(slots), tuple(opened))
+        announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
+        token = read_token(settings.admin.token_file)
+        undo.pop_all()
+    return Plan(host, announced, _distinct(slots), tuple(opened), control, token)
 
 
 def _open(address: ListenAddress, count: int, key: str, passed: PassedSockets) -> tuple[ListenAddress, list[socket]]:

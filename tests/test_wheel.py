@@ -121,9 +121,10 @@ def test_both_commands_answer(environment: Path, elsewhere: tuple[Path, dict[str
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "relay.toml"
     path.write_text(
-        """
+        f"""
         [admin]
         listen = "127.0.0.1:0"
+        control_socket = "{tmp_path}/control.sock"
         [[listeners]]
         address = "/ip4/127.0.0.1/tcp/0/ws"
         workers = 1

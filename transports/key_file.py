@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import stat
 from contextlib import suppress
 from typing import Final
 
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from config.errors import ConfigError
 from transports.identity import SEED_BYTES, HostKey
+from transports.private_file import read_private_file
 from transports.proto import crypto_pb2
 
 _KEY: Final = "identity.key_file"
@@ -27,17 +27,13 @@ _PUBLIC_KEY_BYTES: Final = 32
 def load_or_create_host_key(path: str) -> HostKey:
     """The key in the file, which is created (0600, with its directory) if there is none. Raises ConfigError."""
     try:
-        raw = _read_key_file(path)
+        raw = read_private_file(path, _KEY, _MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         try:
             _create_key_file(path, HostKey.generate())
-            raw = _read_key_file(path)
+            raw = read_private_file(path, _KEY, _MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ConfigError(_KEY, path, f"a file that can be created ({error.strerror})") from error
-    except OSError as error:
-        raise ConfigError(_KEY, path, f"a file that can be read ({error.strerror})") from error
-    except ValueError as error:  # os.open on a path that holds a zero byte
-        raise ConfigError(_KEY, path, f"a path ({error})") from error
     return _parse(raw, _KEY, path)
 
 
@@ -59,20 +55,6 @@ def store_host_key(path: str, host: HostKey) -> None:
         raise ConfigError(_KEY, path, f"a file that can be created ({error.strerror})") from error
     if load_or_create_host_key(path).peer_id != host.peer_id:
         raise ConfigError(_KEY, path, "no key there yet: a key is never replaced, move the file away first")
-
-
-def _read_key_file(path: str) -> bytes:
-    # O_NONBLOCK: a FIFO of that name must not hang the start.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise ConfigError(_KEY, path, "a regular file")
-        if mode & 0o077:
-            raise ConfigError(_KEY, path, f"a file for its owner only, mode 0600 and not {mode & 0o777:04o}")
-        return os.read(descriptor, _MAX_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
 
 
 def _parse(raw: bytes, key: str, value: str) -> HostKey:

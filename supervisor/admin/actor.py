@@ -1,6 +1,7 @@
-"""AdminActor: the process that answers operators. It reads the board and the counters' files, so it needs no messages.
+"""AdminActor: the process that answers operators, over TCP on loopback and through the control socket.
 
-When it dies, nothing but these answers is missing until its successor is there. It must never hold up another process.
+It reads the board and the counters' files, so it needs no messages. When it dies, nothing but these answers is missing
+until its successor is there. It must never hold up another process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from actors.board import Board
 from actors.loop_actor import LoopActor
 from actors.metrics import DIRECTORY_VARIABLE
 from supervisor import metrics
-from supervisor.admin.http import AdminProtocol, Answer
+from supervisor.admin.gate import ControlGate, Gate, NetworkGate
+from supervisor.admin.http import AdminProtocol, Answer, Request, Route
 from supervisor.admin.memory import Memory
 from supervisor.admin.status import Status
 
@@ -24,44 +26,62 @@ _logger = log.get_logger("admin")
 
 
 class AdminActor(LoopActor):
-    """Serves the slot's HTTP socket."""
-
-    _server: asyncio.Server
+    """Serves the slot's HTTP socket, if there is one, and its control socket."""
 
     async def start(self) -> None:
-        """Serve the socket that main has opened."""
+        """Serve the sockets that main has opened."""
         self._status = Status(self.boot, Board.attach(self.boot.board_fd), Memory())
         self._connections: set[AdminProtocol] = set()
-        routes = {
-            "/healthz": self._health,
-            "/readyz": self._readiness,
-            "/metrics": self._metrics,
-            "/status.json": self._document,
+        self._servers: list[asyncio.Server] = []
+        self._routes: dict[str, Route] = {
+            "/healthz": Route(self._health, public=True),
+            "/readyz": Route(self._readiness, public=True),
+            "/metrics": Route(self._metrics),
+            "/status.json": Route(self._document),
         }
-        # A descriptor of our own: closing it must not close the one that a successor inherits.
-        listening = socket.socket(fileno=os.dup(self.boot.slot.socket_fd))
-        self._server = await self.loop.create_server(lambda: AdminProtocol(routes, self._connections), sock=listening)
-        host, port = listening.getsockname()[:2]
-        _logger.info("admin ready", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        await self._serve(self.boot.slot.control_fd, ControlGate())
+        if self.boot.slot.socket_fd >= 0:
+            host, port = await self._serve_http()
+            _logger.info("admin ready", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def stop(self) -> None:
         """Close all connections."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for each in tuple(self._connections):
             each.close()
 
-    def _health(self) -> Answer:
+    async def _serve_http(self) -> tuple[str, int]:
+        gate = NetworkGate(self.boot.settings.admin.host, self.boot.admin_token)
+        listening = await self._serve(self.boot.slot.socket_fd, gate)
+        host, port = listening.getsockname()[:2]
+        return host, port
+
+    async def _serve(self, fd: int, gate: Gate) -> socket.socket:
+        # A descriptor of our own: closing it must not close the one that a successor inherits.
+        listening = socket.socket(fileno=os.dup(fd))
+
+        def connected() -> AdminProtocol:
+            return AdminProtocol(self._routes, gate, self._connections)
+
+        if listening.family == socket.AF_UNIX:
+            self._servers.append(await self.loop.create_unix_server(connected, sock=listening))
+        else:
+            self._servers.append(await self.loop.create_server(connected, sock=listening))
+        return listening
+
+    def _health(self, _request: Request) -> Answer:
         return Answer(HTTPStatus.OK, b"ok\n")
 
-    def _readiness(self) -> Answer:
+    def _readiness(self, _request: Request) -> Answer:
         waiting = self._status.not_ready()
         if waiting:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{each}\n" for each in waiting).encode())
         return Answer(HTTPStatus.OK, b"ready\n")
 
-    def _metrics(self) -> Answer:
+    def _metrics(self, _request: Request) -> Answer:
         body = metrics.exposition(os.environ[DIRECTORY_VARIABLE], self._status.collector)
         return Answer(HTTPStatus.OK, body, metrics.CONTENT_TYPE)
 
-    def _document(self) -> Answer:
+    def _document(self, _request: Request) -> Answer:
         return Answer(HTTPStatus.OK, json.dumps(self._status.document()).encode(), "application/json")

@@ -21,8 +21,12 @@ Exit codes:
 """
 
 
+class FailedError(Exception):
+    """What was asked for could not be done: one line for the user, exit code 1."""
+
+
 class Command(click.Command):
-    """A command whose ConfigError is one line on standard error and exit code 2."""
+    """A command whose errors are one line on standard error: FailedError exit code 1, ConfigError exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
@@ -31,6 +35,9 @@ class Command(click.Command):
         except ConfigError as error:
             say(str(error))
             ctx.exit(EXIT_CONFIG)
+        except FailedError as error:
+            say(str(error))
+            ctx.exit(EXIT_FAILED)
 
 
 def say(line: str) -> None:

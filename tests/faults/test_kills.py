@@ -352,7 +352,8 @@ def test_an_unread_standard_error_stops_nobody(tmp_path: Path) -> None:
     key = tmp_path / "key"
     process = subprocess.Popen(
         [sys.executable, "-m", "supervisor.cli", "run", "--set", f"identity.key_file={key}", "--set", 'admin.listen=""',
-         "--set", 'listeners=[{address="/ip4/127.0.0.1/tcp/0", workers=1}]'],
+         "--set", 'listeners=[{address="/ip4/127.0.0.1/tcp/0", workers=1}]',
+         "--set", f"admin.control_socket={tmp_path}/control.sock"],
         stdout=subprocess.PIPE, stderr=write_end, cwd=Path(__file__).parents[2],
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
     )  # fmt: skip

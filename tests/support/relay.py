@@ -33,7 +33,7 @@ def _connect(where: tuple[str, int]) -> socket.socket:
 
 
 class RelayProcess:
-    """Context manager. `settings` are --set texts on top of: a key file of its own, admin on a free port, rates off.
+    """Context manager. `settings` are --set texts on top of: files of its own, admin on a free port, rates off.
 
     A relay in another network namespace needs a `prefix` to its command and a way to `connect` to its admin server.
     """
@@ -49,10 +49,12 @@ class RelayProcess:
         connect: Callable[[tuple[str, int]], socket.socket] = _connect,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="frost-relay-test-"))
+        self.control_socket = self.directory / "control.sock"
         table = ", ".join(f'{{address = "{address}", workers = {workers}}}' for address in listeners)
         self._texts = [
             f'identity.key_file="{self.directory}/relay.key"',
             'admin.listen="127.0.0.1:0"',
+            f'admin.control_socket="{self.control_socket}"',
             f"listeners=[{table}]",
             *(f'limits.{rate}="off"' for rate in _RATES),
             *settings,

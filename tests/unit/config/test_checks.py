@@ -66,3 +66,21 @@ def test_a_port_is_at_most_65535() -> None:
     assert refusal({"admin": {"listen": "127.0.0.1:65536"}}) == (
         'admin.listen = "127.0.0.1:65536": expected a port from 0 to 65535'
     )
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9095", "[::]:9095", "192.0.2.1:1", "relay.example.org:1"])
+def test_an_admin_off_loopback_needs_a_token(listen: str) -> None:
+    text = refusal({"admin": {"listen": listen}})
+    assert text == f'admin.listen = "{listen}": expected a loopback address, or admin.token_file to protect it'
+    assert decode({"admin": {"listen": listen, "token_file": "/t"}}).admin.listen == listen
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "LOCALHOST:1", ""])
+def test_an_admin_on_loopback_needs_none(listen: str) -> None:
+    assert decode({"admin": {"listen": listen}}).admin.listen == listen
+
+
+def test_a_control_socket_has_a_whole_path() -> None:
+    assert decode({"admin": {"control_socket": "/a/b"}}).admin.control_socket == "/a/b"
+    text = refusal({"admin": {"control_socket": "run/control.sock"}})
+    assert text.startswith('admin.control_socket = "run/control.sock": expected a whole path such as "/run/')

@@ -73,6 +73,8 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "limits.max_streams_per_connection": ("a whole number from 1 to 10000", [*NOT_AN_INT, 0, 10_001], [1, 10_000]),
     **{f"access.{key}": (TEXTS, NOT_A_LIST, [[], ["a", "b"]]) for key in LISTS},
     "admin.listen": ("HOST:PORT", [5, True, [], {}, "x", "127.0.0.1", ":1", "1:x", "::1:1", "a:123456", "a b:1"], [""]),
+    "admin.token_file": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a", "relative"]),
+    "admin.control_socket": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a"]),
     "log.level": ('one of "debug"', [5, True, [], {}, "", "loud", "INFO"], ["debug", "info", "warning", "error"]),
     "log.format": ('one of "json", "text"', [5, True, [], {}, "", "xml"], ["text", "json"]),
     "supervision.hang_timeout_s": ("a number from 2 to 3600", [*NOT_A_FLOAT, 1.9, 3601], [2, 3600]),

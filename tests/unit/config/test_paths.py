@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from config.paths import config_file, default_key_file
+from config.paths import config_file, control_socket_places, default_control_socket, default_key_file
 
 
 def test_the_config_flag_wins_over_the_variable_and_the_default(tmp_path: Path) -> None:
@@ -47,3 +47,31 @@ def test_a_user_keeps_the_key_in_the_user_state_directory(tmp_path: Path) -> Non
     assert chosen(HOME="/home/x", XDG_STATE_HOME="relative") == "/home/x/.local/state/frost-relay/identity.key"
     assert chosen().endswith("/.local/state/frost-relay/identity.key")
     assert not (tmp_path / "never").exists()
+
+
+def test_systemd_decides_where_the_control_socket_is() -> None:
+    environ = {"RUNTIME_DIRECTORY": "/run/a:/run/b", "XDG_RUNTIME_DIR": "/run/user/0"}
+    assert default_control_socket(environ, is_root=True) == "/run/a/control.sock"
+    assert default_control_socket(environ, is_root=False) == "/run/a/control.sock"
+
+
+def test_root_has_the_control_socket_where_the_service_has_it() -> None:
+    assert default_control_socket({"XDG_RUNTIME_DIR": "/run/user/0"}, is_root=True) == "/run/frost-relay/control.sock"
+
+
+def test_a_user_has_the_control_socket_in_a_directory_of_his_own() -> None:
+    def chosen(**environ: str) -> str:
+        return default_control_socket(environ, is_root=False)
+
+    assert chosen(HOME="/h", XDG_RUNTIME_DIR="/run/user/7") == "/run/user/7/frost-relay/control.sock"
+    assert chosen(HOME="/h", XDG_RUNTIME_DIR="relative") == "/h/.local/state/frost-relay/control.sock"
+    assert chosen(HOME="/h", XDG_STATE_HOME="/s") == "/s/frost-relay/control.sock"
+
+
+def test_a_command_looks_at_the_callers_place_and_then_at_the_services() -> None:
+    service = "/run/frost-relay/control.sock"
+    assert control_socket_places({"XDG_RUNTIME_DIR": "/run/user/7"}, is_root=False) == (
+        "/run/user/7/frost-relay/control.sock",
+        service,
+    )
+    assert control_socket_places({}, is_root=True) == (service,)

@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from supervisor.admin import http
-from supervisor.admin.http import MAX_CONNECTIONS, MAX_HEADER_BYTES, AdminProtocol, Answer
+from supervisor.admin.gate import ControlGate, Gate, NetworkGate
+from supervisor.admin.http import (
+    MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
+    MAX_HEADER_BYTES,
+    AdminProtocol,
+    Answer,
+    Request,
+    Route,
+)
 
 
 class Wire:
@@ -24,6 +33,9 @@ class Wire:
         self.closed = True
 
     abort = close
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 1)
 
 
 class Timers:
@@ -47,11 +59,23 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
     return timers
 
 
-def boom() -> Answer:
+def boom(_request: Request) -> Answer:
     raise RuntimeError("no")
 
 
-ROUTES = {"/healthz": lambda: Answer(HTTPStatus.OK, b"ok\n"), "/boom": boom}
+def echo(request: Request) -> Answer:
+    return Answer(HTTPStatus.OK, repr((request.path, dict(request.query), request.body)).encode())
+
+
+ROUTES = {
+    "/healthz": Route(lambda _: Answer(HTTPStatus.OK, b"ok\n"), public=True),
+    "/status": Route(lambda _: Answer(HTTPStatus.OK, b"status\n")),
+    "/change": Route(echo, "POST"),
+    "/echo": Route(echo),
+    "/boom": Route(boom),
+}
+TOKEN = "0123456789abcdef"
+OPEN = NetworkGate("127.0.0.1", "")
 
 
 @pytest.fixture
@@ -59,8 +83,8 @@ def connection(timers: Timers) -> tuple[AdminProtocol, Wire]:
     return connect(set())
 
 
-def connect(opened: set[AdminProtocol]) -> tuple[AdminProtocol, Wire]:
-    protocol, wire = AdminProtocol(ROUTES, opened), Wire()
+def connect(opened: set[AdminProtocol], gate: Gate = OPEN) -> tuple[AdminProtocol, Wire]:
+    protocol, wire = AdminProtocol(ROUTES, gate, opened), Wire()
     protocol.connection_made(wire)  # type: ignore[arg-type]
     return protocol, wire
 
@@ -119,6 +143,65 @@ def test_a_body_is_not_read_and_the_connection_ends(connection: tuple[AdminProto
     status, *_ = ask(connection, "POST /healthz HTTP/1.1\nHost: localhost\nContent-Length: 100000\n\nabc")
     assert status == 405
     assert connection[1].closed
+
+
+def post(path: str, body: str, *headers: str) -> str:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+    return "\n".join(lines) + "\n\n" + body
+
+
+def test_a_change_has_its_body_and_the_connection_can_be_used_again(timers: Timers) -> None:
+    connection = connect(set(), ControlGate())
+    for _ in range(2):
+        status, _, body = ask(connection, post("/change?a=b%20c", '{"peer": 1}'))
+        assert (status, body) == (200, repr(("/change", {"a": "b c"}, b'{"peer": 1}')))
+    assert ask(connection, "GET /healthz HTTP/1.1\nHost: localhost\n\n")[0] == 200
+
+
+def test_a_change_is_made_by_post_only(timers: Timers) -> None:
+    status, head, _ = ask(connect(set(), ControlGate()), "GET /change HTTP/1.1\nHost: localhost\n\n")
+    assert status == 405
+    assert "allow: post" in head.lower()
+
+
+@pytest.mark.parametrize(("length", "status"), [(MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413)])
+def test_bodies_are_bounded(timers: Timers, length: int, status: int) -> None:
+    connection = connect(set(), ControlGate())
+    assert ask(connection, post("/change", "x" * length))[0] == status
+    assert connection[1].closed == (status == 413)
+
+
+def test_parameters_are_bounded(connection: tuple[AdminProtocol, Wire]) -> None:
+    query = "&".join(f"p{number}=1" for number in range(33))
+    assert ask(connection, f"GET /echo?{query} HTTP/1.1\nHost: localhost\n\n")[0] == 400
+    assert ask(connection, "GET /echo?a HTTP/1.1\nHost: localhost\n\n")[2] == repr(("/echo", {"a": ""}, b""))
+
+
+def test_without_a_token_tcp_may_look_and_change_nothing(connection: tuple[AdminProtocol, Wire]) -> None:
+    assert ask(connection, "GET /status HTTP/1.1\nHost: localhost\n\n")[0] == 200
+    status, _, body = ask(connection, post("/change", ""))
+    assert status == 403
+    assert "control socket" in body
+
+
+def test_with_a_token_all_but_health_needs_it(timers: Timers, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = connect(set(), NetworkGate("127.0.0.1", TOKEN))
+    assert ask(connection, "GET /healthz HTTP/1.1\nHost: localhost\n\n")[0] == 200
+    for wrong in ("", f"Authorization: Bearer {TOKEN}x\n", f"Authorization: Basic {TOKEN}\n", "Authorization: é\n"):
+        status, head, _ = ask(connection, f"GET /status HTTP/1.1\nHost: localhost\n{wrong}\n")
+        assert status == 401
+        assert "www-authenticate: bearer" in head.lower()
+    right = f"Authorization: Bearer {TOKEN}"
+    assert ask(connection, f"GET /status HTTP/1.1\nHost: localhost\n{right}\n\n")[0] == 200
+    assert ask(connection, post("/change", "", right))[0] == 200
+    assert ask(connection, f"GET /status HTTP/1.1\nHost: evil.example\n{right}\n\n")[0] == 403
+    assert TOKEN not in capsys.readouterr().err
+
+
+def test_off_loopback_any_name_will_do_because_a_token_is_needed(timers: Timers) -> None:
+    connection = connect(set(), NetworkGate("0.0.0.0", TOKEN))
+    assert ask(connection, "GET /healthz HTTP/1.1\nHost: relay.example\n\n")[0] == 200
+    assert ask(connection, "GET /status HTTP/1.1\nHost: relay.example\n\n")[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -188,3 +271,98 @@ def test_one_connection_too_many_is_closed_at_once(timers: Timers) -> None:
     assert [wire.closed for _, wire in wires] == [False] * MAX_CONNECTIONS + [True]
     wires[0][0].connection_lost(None)
     assert not connect(opened)[1].closed
+
+
+class Late:
+    """A real server whose one answer comes when `done` is set."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.opened: set[AdminProtocol] = set()
+
+    async def __aenter__(self) -> Self:
+        routes = {**ROUTES, "/late": Route(self._late), "/late-boom": Route(self._boom)}
+        loop = asyncio.get_running_loop()
+        self.server = await loop.create_server(lambda: AdminProtocol(routes, OPEN, self.opened), "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def _late(self, _request: Request) -> Answer:
+        self.asked.set()
+        try:
+            await self.done.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return Answer(HTTPStatus.OK, b"late\n")
+
+    async def _boom(self, _request: Request) -> Answer:
+        raise RuntimeError("no")
+
+    async def connect(self, request: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.sockets[0].getsockname()[1])
+        writer.write(request.replace("\n", "\r\n").encode())
+        return reader, writer
+
+
+GET_LATE = "GET /late HTTP/1.1\nHost: localhost\n\n"
+GET_HEALTH = "GET /healthz HTTP/1.1\nHost: localhost\nConnection: close\n\n"
+
+
+def test_an_answer_that_takes_a_while_comes_before_the_next_request_is_read() -> None:
+    async def run() -> bytes:
+        async with Late() as late:
+            reader, writer = await late.connect(GET_LATE + GET_HEALTH)
+            await late.asked.wait()
+            late.done.set()
+            said = await reader.read()
+            writer.close()
+            return said
+
+    said = asyncio.run(run())
+    assert said.count(b"HTTP/1.1 200") == 2
+    assert said.index(b"late\n") < said.index(b"ok\n")
+
+
+def test_a_client_that_says_no_more_still_gets_its_answer() -> None:
+    async def run() -> bytes:
+        async with Late() as late:
+            reader, writer = await late.connect(GET_LATE)
+            writer.write_eof()
+            late.done.set()
+            said = await reader.read()
+            writer.close()
+            return said
+
+    assert asyncio.run(run()).endswith(b"late\n")
+
+
+def test_a_late_answer_that_fails_is_500(capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> bytes:
+        async with Late() as late:
+            reader, writer = await late.connect("GET /late-boom HTTP/1.1\nHost: localhost\nConnection: close\n\n")
+            said = await reader.read()
+            writer.close()
+            return said
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 500")
+    assert "request failed" in capsys.readouterr().err
+
+
+def test_an_answer_that_never_comes_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "DEADLINE_S", 0.05)
+
+    async def run() -> tuple[bytes, bool]:
+        async with Late() as late:
+            reader, writer = await late.connect(GET_LATE)
+            said = await reader.read()
+            writer.close()
+            await late.cancelled.wait()
+            return said, not late.opened
+
+    assert asyncio.run(run()) == (b"", True)

@@ -19,7 +19,7 @@ from transports.key_file import load_or_create_host_key
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
     """An environment in which nothing of this machine's own relay is found."""
-    return {"XDG_RUNTIME_DIR": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state"), "FROST_RELAY_CONFIG": ""}
+    return {"RUNTIME_DIRECTORY": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state"), "FROST_RELAY_CONFIG": ""}
 
 
 def call(home: dict[str, str], *arguments: str) -> Result:

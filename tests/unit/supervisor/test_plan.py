@@ -4,16 +4,20 @@ import os
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from config.errors import ConfigError
 from config.settings import Access, Admin, Announce, Identity, Listener, Settings
 from supervisor import plan
-from transports import sockets
 
 
 def settings(tmp_path: Path, *listeners: Listener, admin: str = "") -> Settings:
-    return Settings(identity=Identity(key_file=str(tmp_path / "key")), listeners=listeners, admin=Admin(listen=admin))
+    return Settings(
+        identity=Identity(key_file=str(tmp_path / "key")),
+        listeners=listeners,
+        admin=Admin(listen=admin, control_socket=str(tmp_path / "control.sock")),
+    )
 
 
 def test_every_process_has_a_row_and_every_worker_a_socket(tmp_path: Path) -> None:
@@ -36,7 +40,7 @@ def test_every_process_has_a_row_and_every_worker_a_socket(tmp_path: Path) -> No
     assert [slot.listener_index for slot in (ws, again, tcp)] == [0, 0, 1]
     assert [slot.socket_fd for slot in made.slots[4:]] == [each.fileno() for each in made.sockets]
     assert made.announced == (ws.listener, tcp.listener)
-    sockets.close_all(made.sockets)
+    made.close()
 
 
 def test_no_workers_means_one_a_core_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,16 +49,34 @@ def test_no_workers_means_one_a_core_that_we_may_use(monkeypatch: pytest.MonkeyP
     assert plan.workers(Listener(address="x", workers=2)) == 2
 
 
-def test_an_admin_that_is_off_has_no_slot(tmp_path: Path) -> None:
+def test_an_admin_without_http_still_serves_the_control_socket(tmp_path: Path) -> None:
     made = plan.prepare(settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1)), {})
-    assert "admin" not in {slot.role for slot in made.slots}
-    sockets.close_all(made.sockets)
+    (admin,) = (slot for slot in made.slots if slot.role == "admin")
+    assert (admin.socket_fd, admin.control_fd) == (-1, made.control.fileno())
+    made.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_token_is_read_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
+    wanted = settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1))
+    wanted = msgspec.structs.replace(
+        wanted, admin=msgspec.structs.replace(wanted.admin, token_file=f"{tmp_path}/token")
+    )
+    made = plan.prepare(wanted, {})
+    assert made.admin_token == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(made)
+    made.close()
+    (tmp_path / "token").chmod(0o644)
+    with pytest.raises(ConfigError, match=r"admin\.token_file"):
+        plan.check(wanted, {})
 
 
 def test_listeners_with_the_same_port_on_two_hosts_have_names_of_their_own(tmp_path: Path) -> None:
     first = plan.prepare(settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=2)), {})
     port = first.sockets[0].getsockname()[1]
-    sockets.close_all(first.sockets)
+    first.close()
     made = plan.prepare(
         settings(
             tmp_path,
@@ -65,7 +87,7 @@ def test_listeners_with_the_same_port_on_two_hosts_have_names_of_their_own(tmp_p
     )
     names = [slot.name for slot in made.slots if slot.role == "listener"]
     assert names == [f"tcp-{port}/0", f"tcp-{port}/1", f"tcp-{port}/0@1", f"tcp-{port}/1@1"]
-    sockets.close_all(made.sockets)
+    made.close()
 
 
 def test_check_leaves_nothing_behind_and_reads_a_key_that_is_there(tmp_path: Path) -> None:
