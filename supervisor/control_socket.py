@@ -13,7 +13,6 @@ import socket
 import stat
 import struct
 from contextlib import suppress
-from itertools import takewhile
 from typing import Final
 
 import psutil
@@ -104,10 +103,10 @@ def _remove_stale(path: str) -> None:
 
 
 def _owner(probe: socket.socket) -> str:
-    """Main of the relay at the other end: whoever listened last is one of its processes, which all have our names."""
+    """Main of the relay at the other end: whoever listened last is one of its processes."""
     with suppress(OSError, psutil.Error):
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         process = psutil.Process(_CREDENTIALS.unpack(credentials)[0])
-        ours = takewhile(lambda parent: parent.name().startswith(NAME_PREFIX), process.parents())
-        return str([process, *ours][-1].pid)
+        mains = (each for each in (process, *process.parents()) if each.name() == f"{NAME_PREFIX}main")
+        return str(next(mains, process).pid)
     return "unknown"
