@@ -107,6 +107,7 @@ def _owner(probe: socket.socket) -> str:
     with suppress(OSError, psutil.Error):
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         process = psutil.Process(_CREDENTIALS.unpack(credentials)[0])
-        mains = (each for each in (process, *process.parents()) if each.name() == f"{NAME_PREFIX}main")
-        return str(next(mains, process).pid)
+        # Thespian's own process, which is a child of main, keeps its name: the outermost one is it.
+        mains = [each for each in process.parents() if each.name() == f"{NAME_PREFIX}main"]
+        return str([process, *mains][-1].pid)
     return "unknown"
