@@ -5,7 +5,8 @@ never assembled. Must never trust a length or a frame type: what is not binary d
 
 picows as it needs to be run (measured): without aiofastnet, whose listener goes deaf after a peer that resets right
 behind a frame; a read buffer of 2 KiB instead of 16 (14 instead of 28 KiB for an idle peer); a backlog of 4096. Its
-protocol class is used directly, so that a connection is ours from accept and not only from the upgrade.
+protocol class is used directly and takes a socket over at the upgrade, so that a connection is ours from accept and
+picows never reads a request that strangers wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -25,14 +25,12 @@ from picows import (
     WSListener,
     WSMsgType,
     WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stubs
 
 from transports.errors import PeerError
-from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
+from transports.http_request import MAX_HEAD_BYTES, Answer, RequestReader, Upgrade, answer
+from transports.wire import HIGH_WATER_BYTES, LINGER_S, LOW_WATER_BYTES, Flusher, Wire
 from transports.yamux import Buffer
 
 MAX_FRAME_BYTES: Final = 256 * 1024
@@ -40,9 +38,14 @@ READ_BUFFER_BYTES: Final = 2048
 BACKLOG: Final = 4096
 MAX_EMPTY_FRAMES: Final = 64
 
-_PAGE: Final = (
-    b"This is a libp2p circuit relay. It speaks WebSocket to libp2p nodes, and has nothing to show to people.\n"
+# What picows is given to read in place of the request, which http_request.py has read. picows takes heads of 16 KiB and
+# versions 7 and 8, and answers 400 to Firefox, which says `Connection: keep-alive, Upgrade`.
+_OPENING: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: %b\r\n\r\n"
 )
+# What every connection reads its request into: 3 KiB less for a WSS peer (measured) than a piece of bytes a read.
+_shared = memoryview(bytearray(2 * MAX_HEAD_BYTES))
 _DATA: Final = (WSMsgType.BINARY, WSMsgType.CONTINUATION)
 
 Admit = Callable[[Wire, Mapping[str, str]], HTTPStatus | None]
@@ -53,21 +56,6 @@ class WebSocketError(PeerError):
     """A frame that a libp2p peer does not send: text, reserved bits, endless empty fragments."""
 
     reason = "websocket"
-
-
-class RequestError(PeerError):
-    """An HTTP request that is none, or no upgrade that RFC 6455 knows; it was answered with 400 where it could be."""
-
-    reason = "http_request"
-
-
-class _Phase(Enum):
-    """Where a connection is; what its end means follows from it."""
-
-    REQUEST = "request"
-    SETTLED = "settled"  # no upgrade, and nobody's fault: the page was served, or the peer left
-    OPEN = "open"
-    BROKEN = "broken"  # picows has answered a frame that breaks RFC 6455
 
 
 class _Silence:
@@ -88,24 +76,16 @@ class _Silence:
 _SILENCE: Final = _Silence()
 
 
-class WebSocketEnd(WSListener):
-    """The socket end of a WebSocket connection, from accept.
+class RequestEnd(asyncio.BufferedProtocol):
+    """The socket end of a WebSocket connection from accept to upgrade.
 
-    `attach(wire)` gives the new wire its endpoint and owner; `admit(wire, headers)` is asked at the upgrade.
+    `attach(wire)` gives the new wire its endpoint and owner; `admit(wire, headers)` is asked at the upgrade. What is no
+    upgrade gets an answer, never a hang.
     """
 
-    __slots__ = (
-        "_admit",
-        "_attach",
-        "_empty_frames",
-        "_flusher",
-        "_now",
-        "_phase",
-        "_transport",
-        "_wire",
-    )
+    __slots__ = ("_admit", "_attach", "_flusher", "_now", "_reader", "_transport", "_wire")
 
-    _transport: WSTransport
+    _transport: asyncio.Transport
     _wire: Wire
 
     def __init__(
@@ -115,54 +95,116 @@ class WebSocketEnd(WSListener):
         self._now = now
         self._attach = attach
         self._admit = admit
-        self._empty_frames = 0
-        self._phase = _Phase.REQUEST
+        self._reader: RequestReader | None = RequestReader()
 
-    # From accept to upgrade
-
-    def accepted(self, transport: WSTransport) -> None:
-        """The socket is there; nothing has been read yet."""
-        self._transport = transport
-        underlying = transport.underlying_transport
-        underlying.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
-        peername = underlying.get_extra_info("peername")
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio's: the socket is there; nothing has been read yet."""
+        self._transport = cast("asyncio.Transport", transport)
+        peername = transport.get_extra_info("peername")
         ip, port = (peername[0], peername[1]) if isinstance(peername, tuple) else ("", 0)
         self._wire = Wire(self, self._flusher, self._now, ip, port)
         self._attach(self._wire)
 
-    def answer(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        """A plain HTTP request gets a short page, never a hang; an upgrade goes to this listener if it is admitted."""
-        headers = request.headers
-        if "upgrade" not in headers:
-            self._phase = _Phase.SETTLED
-            return WSUpgradeResponseWithListener(_plain_http(request.path), None)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """asyncio's: where to read to."""
+        return _shared
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio's: a piece of the request. What follows one that was answered is dropped."""
+        if self._reader is None or self._wire.closing:
+            return
+        request = self._reader.feed(bytes(_shared[:nbytes]))
+        if request is None:
+            return
+        self._reader = None
+        if isinstance(request, Answer):
+            self._settle(request)
+            return
+        refused = self._asked(request.headers)
+        if refused is None:
+            self._upgrade(request)
+        else:
+            self._settle(Answer(answer(refused)))
+
+    def eof_received(self) -> bool:
+        """asyncio's: the peer will send nothing more, so it gets nothing more than what was written."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio's: the socket is gone."""
+        self._wire.lost()
+
+    def _asked(self, headers: Mapping[str, str]) -> HTTPStatus | None:
         try:
-            refused = self._admit(self._wire, headers)
-        except Exception as error:  # noqa: BLE001 - ours; picows would only log it, where nobody counts it
+            return self._admit(self._wire, headers)
+        except Exception as error:  # noqa: BLE001 - ours: the smallest thing that can fail is this connection
             self._flusher.on_fault(error)
-            refused = HTTPStatus.INTERNAL_SERVER_ERROR
-        if refused is not None:
-            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(refused), None)
-        return self
+            return HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def _settle(self, said: Answer) -> None:
+        """Answer, and end the connection."""
+        transport = self._transport
+        transport.write(said.data)
+        if said.error is not None:
+            self._wire.refuse(said.error)
+        if said.error is None or not transport.can_write_eof():
+            transport.close()
+            return
+        # The rest of a bad request may be on its way, and to close over bytes unread is a reset that takes the answer
+        # from the peer again (RFC 9112, 9.6). TLS has its own goodbye, and reads until it is answered.
+        transport.write_eof()
+        self._flusher.call_later(LINGER_S, self.cut)
+
+    def _upgrade(self, request: Upgrade) -> None:
+        """From here on the socket is picows'."""
+        transport, protocol = self._transport, _Protocol(WebSocketEnd(self._wire))
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.take(_OPENING % request.key.encode() + request.rest)
+
+    # To the socket
+
+    def write(self, data: Buffer) -> None:
+        """Nothing of a connection's bytes can be said before the upgrade."""
+
+    def shut(self, error: Exception | None) -> None:
+        """TCP's goodbye."""
+        self._transport.close()
+
+    def cut(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def unsent_bytes(self) -> int:
+        """What the socket has not taken."""
+        return self._transport.get_write_buffer_size()
+
+
+class WebSocketEnd(WSListener):
+    """The socket end of a WebSocket connection from its upgrade."""
+
+    __slots__ = ("_broken", "_empty_frames", "_transport", "_wire")
+
+    _transport: WSTransport
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._empty_frames = 0
+        self._broken = False  # picows has answered a frame that breaks RFC 6455
+
+    def upgrading(self, transport: WSTransport) -> None:
+        """The socket is this end's."""
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        self._wire.end = self
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """picows': the upgrade is done. It keeps the request; its headers are not needed any more."""
-        self._phase = _Phase.OPEN
         transport.request.headers.clear()
 
-    def left(self) -> None:
-        """The peer has closed its side, or reset the connection."""
-        if self._phase is _Phase.REQUEST:
-            self._phase = _Phase.SETTLED
-
     def lost(self) -> None:
-        """The socket is gone, whether it came to the upgrade or not."""
-        error: PeerError | None = None
-        if self._phase is _Phase.BROKEN:
-            error = WebSocketError("a frame that breaks RFC 6455")
-        elif self._phase is _Phase.REQUEST and not self._wire.closing:  # so picows closed it
-            error = RequestError("a request that can not be upgraded")
-        self._wire.lost(error)
+        """The socket is gone."""
+        self._wire.lost(WebSocketError("a frame that breaks RFC 6455") if self._broken else None)
 
     # Frames
 
@@ -188,7 +230,7 @@ class WebSocketEnd(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """picows': `lost` follows. A close frame that we did not send was picows' answer to a broken frame."""
         if transport.is_close_frame_sent and not self._wire.closing:
-            self._phase = _Phase.BROKEN
+            self._broken = True
 
     def pause_writing(self) -> None:
         """picows': over the high-water mark."""
@@ -215,9 +257,9 @@ class WebSocketEnd(WSListener):
             self._transport.send(WSMsgType.BINARY, view[start : start + MAX_FRAME_BYTES])
 
     def shut(self, error: Exception | None) -> None:
-        """A close frame if there was an upgrade, then TCP's goodbye."""
+        """A close frame, then TCP's goodbye."""
         transport = self._transport
-        if self._phase is _Phase.OPEN and not transport.is_close_frame_sent:
+        if not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK if error is None else WSCloseCode.PROTOCOL_ERROR)
         transport.disconnect(True)
 
@@ -231,7 +273,7 @@ class WebSocketEnd(WSListener):
 
 
 class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
-    """picows' protocol, telling its end of accept and of every end."""
+    """picows' protocol, from the upgrade on, telling its end when the socket is gone."""
 
     __slots__ = ("_end",)
 
@@ -240,7 +282,7 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
             None,  # host and port, path: a client's
             None,
             False,
-            end.answer,
+            lambda _request: end,
             _SILENCE,
             True,  # disconnect on an exception
             None,  # no time-out of picows' own: the owner's runs from accept, over all steps
@@ -257,17 +299,21 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._end.accepted(self.transport)
-
-    def eof_received(self) -> bool:
-        self._end.left()
-        return bool(super().eof_received())
+        self._end.upgrading(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self._end.left()
         super().connection_lost(exc)
         self._end.lost()
+
+    def take(self, data: bytes) -> None:
+        """Bytes that were read for it before it was there."""
+        view = memoryview(data)
+        while view:
+            room = self.get_buffer(len(view))
+            size = min(len(room), len(view))
+            room[:size] = view[:size]
+            self.buffer_updated(size)
+            view = view[size:]
 
 
 async def serve(
@@ -281,15 +327,9 @@ async def serve(
 ) -> asyncio.Server:
     """Accept WebSocket connections on a listening socket."""
     return await asyncio.get_running_loop().create_server(
-        lambda: _Protocol(WebSocketEnd(flusher, now, attach, admit)),
+        lambda: RequestEnd(flusher, now, attach, admit),
         sock=sock,
         ssl=tls,
         ssl_handshake_timeout=tls_handshake_timeout_s,
         backlog=BACKLOG,
     )
-
-
-def _plain_http(path: bytes) -> WSUpgradeResponse:
-    if path == b"/":
-        return cast("WSUpgradeResponse", WSUpgradeResponse.create_ok_response(_PAGE))
-    return cast("WSUpgradeResponse", WSUpgradeResponse.create_error_response(HTTPStatus.NOT_FOUND))

@@ -8,8 +8,10 @@ caught here. Must never depend on a clock, the network, or an engine: the seeds 
 from __future__ import annotations
 
 import ipaddress
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from multiaddr import Multiaddr
@@ -18,6 +20,7 @@ from actors.registry_protocol import FrameDecoder, FromRegistry, FromWorker, Reg
 from config.errors import ConfigError
 from tests.fuzz.streams import fuzz_hop, fuzz_identify, fuzz_stop, fuzz_yamux
 from transports.address import announced_addresses, multiaddr_bytes, observed_address, parse_listen
+from transports.http_request import MAX_HEAD_BYTES, Answer, RequestReader, Upgrade
 from transports.identity import (
     MAX_PEER_ID_BYTES,
     HostKey,
@@ -257,6 +260,32 @@ def forwarded_for(data: bytes) -> None:
     assert (ip, port) == ("10.1.2.3", 4) or ipaddress.ip_address(ip) not in trusted
 
 
+def http_request(data: bytes) -> None:
+    """The request in front of a WebSocket: one outcome however it is cut, and never more held than the bound."""
+    steer, body = _head(data)
+    whole, cut = _request(body, 0), _request(body, steer + 1)
+    assert whole == cut, (whole, cut)
+    if isinstance(whole, Answer):
+        assert whole.data.startswith(b"HTTP/1.1 ")
+        assert (whole.error is None) == (whole.data[9:12] in {b"200", b"404"})
+    elif whole is not None:
+        assert len(b64decode(whole.key)) == 16
+        assert body.endswith(whole.rest)
+
+
+def _request(body: bytes, size: int) -> Upgrade | Answer | None:
+    reader, fed = RequestReader(), 0
+    for piece in _pieces(body, size):
+        fed += len(piece)
+        found = reader.feed(piece)
+        if isinstance(found, Upgrade):
+            return replace(found, rest=found.rest + body[fed:])
+        if found is not None:
+            return replace(found, error=type(found.error) if found.error else None)  # type: ignore[arg-type]
+        assert len(reader._head) < MAX_HEAD_BYTES
+    return None
+
+
 def address(data: bytes) -> None:
     """Listen and announce addresses, peer IDs and observed addresses in text."""
     text = data.decode("utf-8", "replace")
@@ -303,6 +332,7 @@ TARGETS: Final[dict[str, Target]] = {
     "stop": fuzz_stop,
     "identify": fuzz_identify,
     "public_key": public_key,
+    "http_request": http_request,
     "forwarded_for": forwarded_for,
     "address": address,
     "registry_frames": registry_frames,

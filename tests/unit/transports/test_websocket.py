@@ -12,10 +12,19 @@ import pytest
 
 from tests.support.sockets import Endpoint, WebSocketClient, listening, run, until
 from transports import websocket
+from transports.http_request import HeadTooLongError, RequestError
 from transports.wire import Flusher, NotReadingError, Wire
 
 BINARY, CONTINUATION, TEXT, CLOSE, PING, PONG = 0x82, 0x80, 0x81, 0x88, 0x89, 0x8A
 MORE = 0x80  # FIN, which is off in `BINARY ^ MORE`
+UPGRADE = (
+    "GET / HTTP/1.1",
+    "Host: relay",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
 
 
 class Server:
@@ -273,35 +282,90 @@ def test_a_browsers_plain_request_gets_a_page_and_never_hangs(path: str, status:
         await client.reader.read()
         assert client.reader.at_eof()
         await server.endpoints[0].lost.wait()
+        assert server.endpoints[0].losses == [None]
 
     serving(scene)
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "status"),
     [
-        pytest.param(("POST / HTTP/1.1", "Host: relay"), id="another method"),
-        pytest.param(("GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade"), id="no key"),
-        pytest.param(("rubbish",), id="no http"),
+        pytest.param(("POST / HTTP/1.1", "Host: relay"), 405, id="another method"),
+        pytest.param(
+            ("GET / HTTP/1.1", "Host: relay", "Upgrade: h2c", "Connection: Upgrade"), 426, id="another upgrade"
+        ),
+        pytest.param(("rubbish",), 400, id="no http"),
     ],
 )
-def test_a_request_that_is_no_upgrade_gets_400_and_the_socket_is_closed(lines: tuple[str, ...]) -> None:
+def test_a_request_that_is_no_upgrade_is_answered_and_the_socket_is_closed(lines: tuple[str, ...], status: int) -> None:
     async def scene(server: Server) -> None:
         client = await WebSocketClient.connect(server.port, upgrade=False)
-        status, _ = await client.request(*lines)
-        assert status == 400
+        got, _ = await client.request(*lines)
+        assert got == status
         await client.reader.read()
+        client.writer.close()
+        await server.endpoints[0].lost.wait()
+        (error,) = server.endpoints[0].losses
+        assert isinstance(error, RequestError)
+
+    serving(scene)
+
+
+def test_a_head_of_8_kib_is_upgraded_and_one_byte_more_is_answered_431() -> None:
+    async def scene(server: Server) -> None:
+        upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        head = b"GET / HTTP/1.1\r\nHost: r\r\n" + upgrade + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX: "
+        for size, status in ((8192, b"101"), (8193, b"431")):
+            client = await WebSocketClient.connect(server.port, upgrade=False)
+            client.writer.write(head + b"x" * (size - len(head) - 4) + b"\r\n\r\n")
+            answer = await client.reader.readuntil(b"\r\n\r\n")
+            assert answer.split(b" ")[1] == status
+            client.writer.close()
+            await server.endpoints[-1].lost.wait()
+        assert server.endpoints[0].losses == [None]
+        (error,) = server.endpoints[1].losses
+        assert isinstance(error, HeadTooLongError)
+
+    serving(scene)
+
+
+def test_headers_without_end_are_answered_431_though_more_is_on_its_way() -> None:
+    async def scene(server: Server) -> None:
+        client = await WebSocketClient.connect(server.port, upgrade=False)
+        client.writer.write(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 1_000_000)
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 431 ")
+        client.writer.close()
         await server.endpoints[0].lost.wait()
 
     serving(scene)
 
 
-def test_headers_without_end_end_the_connection() -> None:
+def test_a_peer_that_leaves_in_the_middle_of_its_request_has_not_erred() -> None:
     async def scene(server: Server) -> None:
         client = await WebSocketClient.connect(server.port, upgrade=False)
-        client.writer.write(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 20_000)
+        client.writer.write(b"GET / HTTP/1.1\r\nHost:")
+        client.writer.write_eof()
         assert await client.reader.read() == b""
         await server.endpoints[0].lost.wait()
+        assert server.endpoints[0].losses == [None]
+
+    serving(scene)
+
+
+def test_firefox_which_lists_keep_alive_beside_upgrade_is_upgraded() -> None:
+    async def scene(server: Server) -> None:
+        client = await WebSocketClient.connect(server.port, upgrade=False)
+        status, head = await client.request(
+            "GET /any/path HTTP/1.1",
+            "Host: relay",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Connection: keep-alive, Upgrade",
+            "Upgrade: websocket",
+        )
+        assert status == 101
+        # RFC 6455 section 1.3, the answer to the sample nonce.
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
 
     serving(scene)
 
@@ -309,8 +373,7 @@ def test_headers_without_end_end_the_connection() -> None:
 def test_a_refused_upgrade_is_answered_with_its_status() -> None:
     async def scene(server: Server) -> None:
         client = await WebSocketClient.connect(server.port, upgrade=False)
-        lines = ("GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Origin: https://evil.example")
-        status, _ = await client.request(*lines)
+        status, _ = await client.request(*UPGRADE, "Origin: https://evil.example")
         assert status == 403
         await server.endpoints[0].lost.wait()
         assert server.endpoints[0].received == b""
@@ -327,7 +390,7 @@ def test_all_lines_of_a_header_reach_the_one_who_admits() -> None:
 
         server.admits = admit
         await WebSocketClient.connect(server.port, headers=("X-Forwarded-For: 1.1.1.1", "X-Forwarded-For: 2.2.2.2"))
-        assert [value for name, value in seen[0] if name == "x-forwarded-for"] == ["1.1.1.1", "2.2.2.2"]
+        assert [value for name, value in seen[0] if name == "x-forwarded-for"] == ["1.1.1.1, 2.2.2.2"]
 
     serving(scene)
 
@@ -339,7 +402,7 @@ def test_a_fault_while_admitting_is_reported_and_answered_with_500() -> None:
 
         server.admits = admit
         client = await WebSocketClient.connect(server.port, upgrade=False)
-        status, head = await client.request("GET / HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade")
+        status, head = await client.request(*UPGRADE)
         assert status == 500
         assert b"secret" not in head + await client.reader.read()
         assert [str(fault) for fault in server.faults] == ["ours, with a secret"]
@@ -358,5 +421,17 @@ def test_bytes_right_behind_the_request_are_the_first_frames() -> None:
         # RFC 6455 section 1.3, the answer to the sample nonce.
         assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
         await server.endpoints[0].until(b"lazy")
+
+    serving(scene)
+
+
+def test_more_than_picows_first_buffer_right_behind_the_request_is_read_too() -> None:
+    async def scene(server: Server) -> None:
+        client = await WebSocketClient.connect(server.port, upgrade=False)
+        client.writer.write("\r\n".join((*UPGRADE, "", "")).encode())
+        for piece in range(100):
+            client.send(BINARY, bytes((piece,)) * 1000)
+        await client.reader.readuntil(b"\r\n\r\n")
+        await server.endpoints[0].until(b"".join(bytes((piece,)) * 1000 for piece in range(100)))
 
     serving(scene)
