@@ -6,6 +6,7 @@ Whatever peers do, every stream is answered once and as predicted, no limit is p
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -17,6 +18,9 @@ from tests.support.hop_model import Asked, At, HopModel, Line
 from tests.support.pipe import Recorder
 from transports.identity import HostKey, peer_id_text
 from transports.varint import DelimitedReader, delimited
+
+# A failure is made small before it is told, and that may take minutes.
+pytestmark = pytest.mark.timeout(900)
 
 LIMITS = Limits(
     max_reservations=3,
