@@ -16,6 +16,7 @@ DOCUMENTS = (
     "DECISIONS.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/check.md",
     "docs/interop.md",
     "docs/wallets.md",
 )
