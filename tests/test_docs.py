@@ -18,6 +18,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/check.md",
     "docs/interop.md",
+    "docs/relay-behaviour.md",
     "docs/wallets.md",
 )
 

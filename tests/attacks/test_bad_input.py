@@ -21,7 +21,8 @@ from actors import hop, ping
 from actors.proto.circuit_pb2 import HopMessage, Peer, Status
 from actors.proto.identify_pb2 import Identify
 from tests.attacks.siege import BINARY, CLOSE, UPGRADE, Cutter, Siege, read_to_end, sockets_of
-from tests.scenarios.scene import gone, still_served, until
+from tests.scenarios.hop_requests import answer_on, connect_to
+from tests.scenarios.scene import ACCEPTED, Puppet, gone, still_served, until
 from tests.support.client import Client, ClientStream
 from tests.support.sockets import WebSocketClient
 from transports.identity import HostKey
@@ -416,6 +417,27 @@ async def test_a_hop_message_that_is_repeated_is_answered_once(siege: Siege) -> 
     assert HopMessage.FromString(await stream.read_message()).status == Status.OK
     assert await stream.read_to_end() == b""
     await still_served(client)
+
+
+async def test_another_version_of_hop_is_declined(siege: Siege) -> None:
+    client = await siege.dial()
+    for name in (b"/libp2p/circuit/relay/0.1.0", b"/libp2p/circuit/relay/0.3.0/hop"):
+        stream = client.open(name)
+        await stream.reset()
+    await still_served(client)
+
+
+async def test_a_status_that_is_cut_at_every_byte_is_a_refusal(siege: Siege) -> None:
+    for at in range(len(ACCEPTED)):
+        target = await siege.reserved(Puppet)
+        source = await siege.dial()
+        stream = source.open(hop.PROTOCOL, delimited(connect_to(target.peer_id).SerializeToString()))
+        asked = await target.stop_asked()
+        asked.write(ACCEPTED[:at])
+        asked.close()
+        assert (await answer_on(stream)).status == Status.CONNECTION_FAILED
+        await still_served(target)
+        await asyncio.gather(source.abort(), target.abort())
 
 
 async def test_bytes_without_end_behind_a_refusal_are_read_past_and_end_the_stream(siege: Siege) -> None:

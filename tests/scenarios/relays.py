@@ -36,7 +36,7 @@ class Relays:
 
     def __init__(self, certificate: Certificate) -> None:
         files = f'cert_file="{certificate.cert_file}", key_file="{certificate.key_file}"'
-        self._listeners = (
+        self.listeners = (
             '{address="/ip4/127.0.0.1/tcp/0/ws", workers=2}, {address="/ip4/127.0.0.1/tcp/0", workers=2}, '
             f'{{address="/ip4/127.0.0.1/tcp/0/tls/ws", workers=2, {files}}}'
         )
@@ -44,7 +44,7 @@ class Relays:
     @contextmanager
     def started(self, *settings: str) -> Iterator[RelayProcess]:
         """A relay; none of its processes may fail or be replaced while it runs."""
-        with RelayProcess(*GENEROUS, f"listeners=[{self._listeners}]", *settings) as relay:
+        with RelayProcess(*GENEROUS, f"listeners=[{self.listeners}]", *settings) as relay:
             yield relay
             assert counter(relay, "frost_relay_faults_total") == 0, relay.stderr
             assert [each["restarts"] for each in relay.status()["workers"] if each["restarts"]] == [], relay.stderr

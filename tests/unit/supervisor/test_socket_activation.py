@@ -92,7 +92,7 @@ def planned(tmp_path: Path, passed: list[socket.socket], *listeners: tuple[str, 
     """What a process plans that was started with these descriptors from 3 upwards, as systemd starts it."""
     settings = {
         "identity": {"key_file": f"{tmp_path}/key"},
-        "admin": {"listen": ""},
+        "admin": {"listen": "", "control_socket": f"{tmp_path}/control.sock"},
         "listeners": [{"address": address, "workers": workers} for address, workers in listeners],
     }
     high = [os.dup2(each.fileno(), 200 + index) for index, each in enumerate(passed)]
