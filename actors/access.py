@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -133,6 +134,7 @@ def _parse(name: str, texts: Sequence[str], parse: Callable[[str], T], expected:
             raise ConfigError(f"access.{name}[{index}]", text, expected) from error
 
 
+@lru_cache(maxsize=1024)  # asked several times about each connection, at 7 µs
 def _parse_ip(ip: str) -> Address | None:
     try:
         address = ipaddress.ip_address(ip)

@@ -66,6 +66,8 @@ class Reason(StrEnum):
     ORIGIN_DENIED = "origin_denied"
     CONNECTIONS_FULL = "connections_full"
     CONNECTIONS_PER_IP = "connections_per_ip"
+    CONNECTION_RATE_PER_IP = "connection_rate_per_ip"
+    NOT_A_PROXY = "not_a_proxy"
     PENDING_HANDSHAKES_FULL = "pending_handshakes_full"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
 

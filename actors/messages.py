@@ -44,6 +44,8 @@ class Boot:
     """Private directory (0700) of this boot; all our Unix sockets are in it."""
     board_fd: int
     """Inherited memory file of the board (actors/board.py)."""
+    rates_fd: int
+    """Inherited memory file of the connection rates (actors/rate_table.py)."""
     host_seed: bytes = field(repr=False)
     """Ed25519 seed of the relay's identity, 32 bytes. Never logged."""
     announced: tuple[str, ...]

@@ -51,6 +51,10 @@ PEER_ERRORS = Counter(
     "frost_relay_peer_errors", "Connections and streams ended by the peer's fault, by reason.", ["reason"]
 )
 """reason: transports.errors.PeerError.reason."""
+FORWARDED_IGNORED = Counter(
+    "frost_relay_forwarded_ignored", "X-Forwarded-For headers that were not followed, by reason.", ["reason"]
+)
+"""reason: untrusted (not from a trusted proxy), unusable (a trusted proxy's, that names no client)."""
 FAULTS = Counter("frost_relay_faults", "Faults of the relay's own; each is in the log with its stack.")
 
 
@@ -66,6 +70,8 @@ def show_zeros() -> None:
         RESERVATIONS.labels(kind)
     for transport in ("tcp", "ws", "wss"):
         CONNECTIONS.labels(transport)
+    for why in ("untrusted", "unusable"):
+        FORWARDED_IGNORED.labels(why)
     HANDSHAKES.labels("ok")
 
 
@@ -76,6 +82,7 @@ __all__ = [
     "CONNECTIONS",
     "CONNECTIONS_ENDED",
     "FAULTS",
+    "FORWARDED_IGNORED",
     "HANDSHAKES",
     "PEER_ERRORS",
     "REFUSALS",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from actors.limits import Reason
 from actors.messages import Boot
 from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
+from actors.rate_table import RateTable
 from actors.registry_link import RegistryLink
 from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
 from actors.stop import StopCall
@@ -39,6 +41,8 @@ from transports.wire import Flusher, Wire
 from transports.yamux import GoAway, Stream
 
 SPLICE_GRACE_S: Final = 2.0
+_REFUSED_WITH: Final = {Reason.CONNECTION_RATE_PER_IP: HTTPStatus.TOO_MANY_REQUESTS}
+
 AGENT_VERSION: Final = f"frost-relay/{version('frost-relay')}"
 
 _logger = log.get_logger("worker")
@@ -62,6 +66,8 @@ class Worker:
         self.deadlines = Deadlines(self.now_s, self.fault)
         self.flusher = Flusher(loop, self.fault)
         self.peers: dict[int, Peer] = {}
+        self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
+        self._rates = RateTable(boot.rates_fd)
         self.circuits: dict[int, CircuitActor] = {}
         self._held_circuits: dict[int, HeldCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
@@ -140,30 +146,55 @@ class Worker:
         wire.owner = peer
         wire.endpoint = peer.connection
         self.peers[peer.id] = peer
-        pending = sum(row.pending_handshakes for row in self._listener_rows)
         self.row.connections += 1
-        self.row.pending_handshakes += 1
         metrics.CONNECTIONS.labels(self.transport).inc()
-        if pending >= self.settings.limits.max_pending_handshakes:
-            wire.abort(LimitError(Reason.PENDING_HANDSHAKES_FULL))
+
+    def wait_for(self, wire: Wire) -> None:
+        """A socket that was not refused at once begins to shake hands; the oldest of too many gives it its place.
+
+        A flood pushes out its own first, and a peer that shakes hands at its pace is done before its turn comes.
+        """
+        if wire.closing:
+            return
+        pending = sum(row.pending_handshakes for row in self._listener_rows)
+        if pending >= self.settings.limits.max_pending_handshakes and self._half_open:
+            oldest = next(iter(self._half_open.values()))
+            self._no_longer_half_open(oldest)
+            oldest.wire.abort(LimitError(Reason.PENDING_HANDSHAKES_FULL))
+        peer = cast("Peer", wire.owner)
+        self._half_open[peer.id] = peer
+        self.row.pending_handshakes = len(self._half_open)
+
+    def _no_longer_half_open(self, peer: Peer) -> None:
+        self._half_open.pop(peer.id, None)
+        self.row.pending_handshakes = len(self._half_open)
+
+    def located(self, wire: Wire, ip: str, port: int) -> Reason | None:
+        """It is known from where a connection comes. A reason: too many came from there already."""
+        peer = cast("Peer", wire.owner)
+        limits = self.settings.limits
+        peer.ip, peer.port = normal_ip(ip), port
+        peer.counted_as = counted_as(peer.ip, limits.ipv6_prefix)
+        allowed = self._rates.take(peer.counted_as, limits.connection_rate_per_ip, self.now_s)
+        return None if allowed else Reason.CONNECTION_RATE_PER_IP
 
     def arrived(self, wire: Wire, ip: str, port: int) -> HTTPStatus | None:
-        """It is known where a connection comes from: behind a proxy only now. Counted by the registry from here on.
+        """Behind a web proxy it is known only now whose connection it is. Counted by the registry from here on.
 
         Refused, it is ended; the status is for a request that can still be answered.
         """
         peer = cast("Peer", wire.owner)
-        peer.ip, peer.port = normal_ip(ip), port
+        if not peer.counted_as and (reason := self.located(wire, ip, port)):
+            return self.refuse(wire, reason)
         if not self.access.address_allowed(peer.ip):
             return self.refuse(wire, Reason.SUBNET_DENIED)
-        peer.counted_as = counted_as(peer.ip, self.settings.limits.ipv6_prefix)
         self.registry.connected(peer.id, peer.counted_as)
         return None
 
     def refuse(self, wire: Wire, reason: Reason) -> HTTPStatus:
         """Take nothing from a connection that may not come in; a WebSocket client is told by the status."""
         wire.refuse(LimitError(reason))
-        return HTTPStatus.FORBIDDEN
+        return _REFUSED_WITH.get(reason, HTTPStatus.FORBIDDEN)
 
     def new_connection(self, peer: Peer, wake: Callable[[], None]) -> Connection:
         """The protocol stack of a new peer."""
@@ -172,7 +203,7 @@ class Worker:
 
     def handshake_done(self, peer: Peer) -> None:
         """The peer is authenticated."""
-        self.row.pending_handshakes -= 1
+        self._no_longer_half_open(peer)
         metrics.HANDSHAKES.labels("ok").inc()
         if _logger.debugs:  # a peer's name is 8 µs of base58 the first time
             _logger.debug("connected", peer=peer.name, address=peer.address, transport=self.transport)
@@ -186,7 +217,7 @@ class Worker:
         self.registry.disconnected(peer.id)
         reason = self._reason(error)
         if not peer.key:
-            self.row.pending_handshakes -= 1
+            self._no_longer_half_open(peer)
             metrics.HANDSHAKES.labels(reason).inc()
         metrics.CONNECTIONS_ENDED.labels(reason).inc()
         if isinstance(error, LimitError):

@@ -27,6 +27,9 @@ def check(settings: Settings, given: Mapping[str, Any]) -> None:
     _check_admin(settings.admin)
     for index, listener in enumerate(settings.listeners):
         _check_certificate(f"listeners[{index}]", listener)
+        if listener.proxy_protocol and not settings.access.trusted_proxies:
+            expected = "false as long as access.trusted_proxies names nobody: every connection would be refused"
+            raise ConfigError(f"listeners[{index}].proxy_protocol", True, expected)
     _check_duplicates(settings.listeners)
 
 

@@ -106,6 +106,8 @@ def _expected(kind: inspect.Type) -> str:
             return f"a number from {least:g} to {most:g}"
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(f'"{value}"' for value in values)
+        case inspect.BoolType():
+            return "true or false"
         case inspect.UnionType():
             return rates.EXPECTED
         case inspect.VarTupleType(item_type=inspect.StructType(), min_length=least):

@@ -41,6 +41,8 @@ class Listener(_Table, frozen=True, kw_only=True):
     """Processes that share the address; 0 is one a core."""
     cert_file: Path = ""
     key_file: Path = ""
+    proxy_protocol: bool = False
+    """Every connection comes from a trusted proxy and begins with a PROXY header."""
 
 
 class Announce(_Table, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Limits(_Table, frozen=True, kw_only=True):
     """What counts as one IP address in IPv6: a customer has a whole subnet."""
     max_connections: Count = 20_000
     max_connections_per_ip: Count = 256
+    connection_rate_per_ip: Rate | None = Rate(600, 60.0)
     max_pending_handshakes: Count = 256
     handshake_timeout_s: Seconds = 10.0
     max_streams_per_connection: Annotated[int, Meta(ge=1, le=10_000)] = 64

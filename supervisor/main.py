@@ -21,6 +21,7 @@ from actors import log
 from actors.board import Board, State
 from actors.messages import Begin, Boot, Role, Stop
 from actors.process import name_process
+from actors.rate_table import RateTable
 from config.settings import Settings
 from supervisor import logs, plan, system, systemd
 from supervisor.runtime_dir import runtime_directory
@@ -88,6 +89,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         settings=settings,
         runtime_dir=directory,
         board_fd=Board.create(len(ready.slots)).fd,
+        rates_fd=RateTable.create().fd,
         host_seed=ready.host.seed,
         announced=ready.announced,
         slots=ready.slots,

@@ -85,6 +85,9 @@ def _check_listener(index: int, listener: Listener) -> ListenAddress:
     key = f"listeners[{index}]"
     address = parse_listen(listener.address, f"{key}.address")
     if address.tls:
+        if listener.proxy_protocol:
+            expected = "false on a /tls/ws address; let the proxy do TLS and listen on /ws behind it"
+            raise ConfigError(f"{key}.proxy_protocol", True, expected)
         server_context(listener.cert_file, listener.key_file, key)
     return address
 

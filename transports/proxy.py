@@ -13,6 +13,14 @@ from typing import Final
 MAX_HEADER_CHARACTERS: Final = 1024
 
 
+def forwarded_for(headers: Mapping[str, str]) -> str:
+    """X-Forwarded-For, "" when there is none.
+
+    Some proxies (HAProxy) add a line of their own behind the client's: all lines are one list (RFC 9110, 5.3).
+    """
+    return ",".join(value for name, value in headers.items() if name.lower() == "x-forwarded-for")
+
+
 def client_address(
     headers: Mapping[str, str], ip: str, port: int, is_trusted: Callable[[str], bool]
 ) -> tuple[str, int]:
@@ -20,8 +28,7 @@ def client_address(
 
     A proxy that does not write the client's port leaves 0: the port is unknown.
     """
-    # Some proxies (HAProxy) add a line of their own behind the client's: all lines are one list (RFC 9110, 5.3).
-    header = ",".join(value for name, value in headers.items() if name.lower() == "x-forwarded-for")
+    header = forwarded_for(headers)
     if not header or len(header) > MAX_HEADER_CHARACTERS:
         return ip, port
     for entry in reversed(header.split(",")):

@@ -30,6 +30,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its
 
 from transports.errors import PeerError
 from transports.http_request import MAX_HEAD_BYTES, Answer, RequestReader, Upgrade, answer
+from transports.proxied import Attach, protocol_factory
 from transports.wire import HIGH_WATER_BYTES, LINGER_S, LOW_WATER_BYTES, Flusher, Wire
 from transports.yamux import Buffer
 
@@ -324,10 +325,11 @@ async def serve(
     admit: Admit,
     tls: ssl.SSLContext | None = None,
     tls_handshake_timeout_s: float | None = None,
+    found: Attach | None = None,
 ) -> asyncio.Server:
-    """Accept WebSocket connections on a listening socket."""
+    """Accept WebSocket connections on a listening socket; `found`: behind a PROXY header, see transports/proxied.py."""
     return await asyncio.get_running_loop().create_server(
-        lambda: RequestEnd(flusher, now, attach, admit),
+        protocol_factory(lambda attach: RequestEnd(flusher, now, attach, admit), attach, found),
         sock=sock,
         ssl=tls,
         ssl_handshake_timeout=tls_handshake_timeout_s,

@@ -89,7 +89,7 @@ def tree() -> Iterator[Tree]:
 
 def begin(tree: Tree) -> None:
     settings = Settings(supervision=Supervision(hang_timeout_s=5.0, backoff_max_s=8.0))
-    boot = Boot(plan.SUPERVISOR, settings, "/nowhere", tree.board.fd, b"s" * 32, ("/ip4/127.0.0.1/tcp/1",), SLOTS)
+    boot = Boot(plan.SUPERVISOR, settings, "/nowhere", tree.board.fd, -1, b"s" * 32, ("/ip4/127.0.0.1/tcp/1",), SLOTS)
     child = f"{__name__}.Child"
     tree.clock.tell(
         tree.address, Begin(boot, (("registry", child), ("listener", child), ("admin", child)), tree.event_fd)

@@ -163,6 +163,7 @@ def fuzz_hop(data: bytes) -> None:
         key=PEER,
         id=1,
         ip="192.0.2.1",
+        counted_as="192.0.2.1",
         connected=True,
         hold_reservation=lambda granted: None,
         log_refusal=lambda *args, **details: None,

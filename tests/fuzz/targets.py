@@ -52,6 +52,7 @@ from transports.noise import (
 )
 from transports.proto.noise_pb2 import NoiseHandshakePayload
 from transports.proxy import client_address
+from transports.proxy_header import MAX_V2_BYTES, ProxyHeaderError, ProxyHeaderReader
 from transports.upgrade import MUXERS
 from transports.varint import DelimitedReader, FrameError, delimited
 
@@ -286,6 +287,21 @@ def _request(body: bytes, size: int) -> Upgrade | Answer | None:
     return None
 
 
+def proxy_header(data: bytes) -> None:
+    """The PROXY protocol, however it is cut: an IP address and a port or none, and what follows is handed on whole."""
+    size, stream = _head(data)
+    reader, fed = ProxyHeaderReader(), 0
+    with suppress(ProxyHeaderError):
+        for piece in _pieces(stream, size):
+            fed += len(piece)
+            rest = reader.feed(piece)
+            assert fed <= MAX_V2_BYTES + len(piece)
+            if rest is not None:
+                assert stream[:fed].endswith(rest)
+                assert reader.source is None or observed_address(*reader.source, websocket=False, tls=False)
+                return
+
+
 def address(data: bytes) -> None:
     """Listen and announce addresses, peer IDs and observed addresses in text."""
     text = data.decode("utf-8", "replace")
@@ -334,6 +350,7 @@ TARGETS: Final[dict[str, Target]] = {
     "public_key": public_key,
     "http_request": http_request,
     "forwarded_for": forwarded_for,
+    "proxy_header": proxy_header,
     "address": address,
     "registry_frames": registry_frames,
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
+from picows import WSError
 
 from actors.proto.circuit_pb2 import Status
 from tests.scenarios.relays import Certificate, Relays
@@ -12,6 +15,8 @@ from tests.scenarios.scene import Place, Scene, joined
 from tests.support.client import Client, HopRefusedError
 from tests.support.relay import RelayProcess
 from transports.identity import HostKey
+
+CONNECTIONS = 12
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,7 @@ def relay(relays: Relays) -> Iterator[RelayProcess]:
         'limits.reservation_rate_per_ip="4/1h"',
         'limits.circuit_rate_per_peer="2/1h"',
         'limits.circuit_rate_per_ip="3/1h"',
+        f'limits.connection_rate_per_ip="{CONNECTIONS}/1h"',
     ) as relay:
         yield relay
 
@@ -103,3 +109,32 @@ async def test_calls_to_nobody_cost_nothing(proxied: Scene) -> None:
             await source.connect(HostKey.generate().peer_id)
         assert refused.value.status == Status.NO_RESERVATION
     await joined(source, target)
+
+
+async def test_connections_of_an_address_are_limited_in_rate_over_all_workers(proxied: Scene) -> None:
+    here = _address(proxied, 6)
+    for _ in range(CONNECTIONS):
+        await (await proxied.dial(behind=here)).abort()
+    async with proxied.counting("frost_relay_refusals_total", reason="connection_rate_per_ip"):
+        with pytest.raises(WSError, match="429"):
+            await proxied.dial(behind=here)
+    await proxied.logged("refused", "reason=connection_rate_per_ip", f"address={here}:0")
+    await proxied.dial(behind=_address(proxied, 6, 2))
+
+
+@pytest.mark.parametrize(("transport", "source"), [("ws", "127.0.0.70"), ("tcp", "127.0.0.71")])
+async def test_connections_in_which_nothing_is_said_count_too(
+    relay: RelayProcess, certificate: Certificate, transport: str, source: str
+) -> None:
+    scene = Scene(relay, Place(transport, together=False), certificate.trust)
+    port = int(scene.address.split("/")[4])
+    for _ in range(CONNECTIONS):
+        _connect(port, source).close()
+    async with scene.counting("frost_relay_refusals_total", reason="connection_rate_per_ip"):
+        with _connect(port, source) as refused:
+            assert await asyncio.to_thread(refused.recv, 1) == b""
+    await scene.close()
+
+
+def _connect(port: int, source: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))

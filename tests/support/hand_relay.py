@@ -17,6 +17,7 @@ from actors import identify, stop, worker
 from actors.board import Board
 from actors.limits import Reason
 from actors.messages import Boot, Slot
+from actors.rate_table import RateTable
 from actors.registry import Registry
 from actors.registry_protocol import CircuitGranted, Evict, Granted, Refused
 from config.settings import Access, Limits, Settings
@@ -189,7 +190,9 @@ class HandRelay:
         slot = Slot(0, "tcp-1/0", "listener")
         settings = Settings(limits=limits, access=access or Access())
         self._board = Board.create(1)
-        boot = Boot(slot, settings, "/nowhere", self._board.fd, b"s" * 32, ("/ip4/192.0.2.9/tcp/1",), (slot,))
+        self._rates = RateTable.create()
+        announced = ("/ip4/192.0.2.9/tcp/1",)
+        boot = Boot(slot, settings, "/nowhere", self._board.fd, self._rates.fd, b"s" * 32, announced, (slot,))
         self.loop = HandLoop()
         self.worker = _Worker(boot, self.loop, "tcp")  # type: ignore[arg-type]
         self.table = Registry(limits, epoch=1)
@@ -230,3 +233,4 @@ class HandRelay:
         """Give back what the machine lent."""
         self._time.stop()
         os.close(self._board.fd)
+        os.close(self._rates.fd)

@@ -25,7 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 30.0
 HTTP_TIMEOUT_S = 10.0
 _ADMIN_LINE = re.compile(r"admin ready url=(http://\S+)")
-_RATES = ("reservation_rate_per_peer", "reservation_rate_per_ip", "circuit_rate_per_peer", "circuit_rate_per_ip")
+_RATES = (
+    "reservation_rate_per_peer",
+    "reservation_rate_per_ip",
+    "circuit_rate_per_peer",
+    "circuit_rate_per_ip",
+    "connection_rate_per_ip",
+)
 
 
 def _connect(where: tuple[str, int]) -> socket.socket:

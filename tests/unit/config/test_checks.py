@@ -84,3 +84,10 @@ def test_a_control_socket_has_a_whole_path() -> None:
     assert decode({"admin": {"control_socket": "/a/b"}}).admin.control_socket == "/a/b"
     text = refusal({"admin": {"control_socket": "run/control.sock"}})
     assert text.startswith('admin.control_socket = "run/control.sock": expected a whole path such as "/run/')
+
+
+def test_a_listener_behind_a_proxy_needs_a_proxy_that_is_trusted() -> None:
+    listeners = [{"address": WS, "proxy_protocol": True}]
+    assert decode({"listeners": listeners}).listeners[0].proxy_protocol
+    text = refusal({"listeners": listeners, "access": {"trusted_proxies": []}})
+    assert text.startswith("listeners[0].proxy_protocol = true: expected false as long as access.trusted_proxies")

@@ -39,12 +39,19 @@ NOT_AN_INT: list[Any] = [
 ]
 NOT_A_FLOAT: list[Any] = ["many", "5", False, float("nan"), float("inf"), -float("inf"), [], {}, date(2024, 1, 1), HUGE]
 NOT_A_TEXT: list[Any] = [5, 1.5, True, [], ["a"], {}, {"a": "b"}, date(2024, 1, 1), "a\nb", "a\x00", "\x7f"]
+NOT_A_BOOL: list[Any] = [5, 0, 1, 1.5, "true", "", [], {}, date(2024, 1, 1)]
 NOT_A_RATE: list[Any] = [5, 0, True, 1.5, [], ["30/1h"], {"count": 1, "period_s": 1.0}, "", "30", "30/h", "no", "0/1h"]
 NOT_A_LIST: list[Any] = [5, True, "text", {}, {"a": "b"}, date(2024, 1, 1)]
 NOT_A_TABLE: list[Any] = [5, 1.5, True, "text", [], ["a"], date(2024, 1, 1)]
 
 COUNTS = ("max_reservations", "max_circuits", "max_connections", "max_pending_handshakes")
-RATES = ("reservation_rate_per_peer", "reservation_rate_per_ip", "circuit_rate_per_peer", "circuit_rate_per_ip")
+RATES = (
+    "reservation_rate_per_peer",
+    "reservation_rate_per_ip",
+    "circuit_rate_per_peer",
+    "circuit_rate_per_ip",
+    "connection_rate_per_ip",
+)
 LISTS = ("allow_peers", "deny_peers", "allow_subnets", "deny_subnets", "allow_origins", "trusted_proxies")
 
 # key: (what the line says is expected, the wrong values, values at the ends of the range that are right)
@@ -54,6 +61,7 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "listeners[0].workers": ("a whole number from 0 to 1024", [*NOT_AN_INT, -1, 1025], [0, 1024]),
     "listeners[0].cert_file": (PATH, NOT_A_TEXT, [""]),
     "listeners[0].key_file": (PATH, NOT_A_TEXT, [""]),
+    "listeners[0].proxy_protocol": ("true or false", NOT_A_BOOL, [False, True]),
     "announce.addresses": (TEXTS, NOT_A_LIST, [[], ["/dns4/a/tcp/443/tls/ws"]]),
     **{f"limits.{key}": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1_000_000]) for key in COUNTS},
     "limits.max_circuits_per_peer": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1, 16]),

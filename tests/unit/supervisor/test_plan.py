@@ -135,3 +135,11 @@ def test_a_certificate_is_opened_before_anything_is_started(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"listeners\[0\]\.cert_file") as raised:
         plan.check(settings(tmp_path, listener), {})
     assert isinstance(raised.value.__cause__, ssl.SSLError)
+
+
+def test_a_proxy_header_in_front_of_tls_is_refused_by_name(tmp_path: Path) -> None:
+    listener = Listener(address="/ip4/127.0.0.1/tcp/443/tls/ws", proxy_protocol=True)
+    with pytest.raises(ConfigError) as caught:
+        plan.check(settings(tmp_path, listener), {})
+    assert caught.value.key == "listeners[0].proxy_protocol"
+    assert "let the proxy do TLS" in caught.value.expected

@@ -30,7 +30,7 @@ def make() -> tuple[Board, Status]:
     for slot in SLOTS:
         row = board.row(slot.index)
         row.pid, row.state, row.since = 100 + slot.index, State.READY, 1000.0
-    boot = Boot(SLOTS[6], Settings(), "/nowhere", board.fd, b"s" * 32, ("/ip4/192.0.2.1/tcp/9090",), SLOTS)
+    boot = Boot(SLOTS[6], Settings(), "/nowhere", board.fd, -1, b"s" * 32, ("/ip4/192.0.2.1/tcp/9090",), SLOTS)
     return board, Status(boot, board, memory_bytes=lambda pid: pid * 1000, clock=lambda: 1012.5)
 
 
