@@ -118,12 +118,18 @@ class RealSystemd:
 
     def control(self, *arguments: str) -> str:
         """What `systemctl` says, its errors included."""
-        init = self._init()
-        if init is None:
-            return ""
-        command = [self._nsenter, "-t", str(init), "-m", "-p", "-C", "systemctl", "--no-pager", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return (done.stdout + done.stderr).strip()
+        return self._inside("systemctl", "--no-pager", *arguments)[0] if self._init() else ""
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command as root, inside; what it says, its errors included."""
+        said, code = self._inside(*command)
+        assert code == status, (command, code, said)
+        return said
+
+    def _inside(self, *command: str) -> tuple[str, int]:
+        enter = [self._nsenter, "-t", str(self._init()), "-m", "-p", "-C"]
+        done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
+        return (done.stdout + done.stderr).strip(), done.returncode
 
     def _init(self) -> int | None:
         """The process that is PID 1 inside, once there is one."""
