@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from actors.deadlines import Deadline, Deadlines
-from transports.yamux import Buffer, Stream
+from transports.yamux import Buffer, ErrorCode, Stream
 
 UNLIMITED: Final = 1 << 62
 
@@ -29,6 +29,15 @@ class End(StrEnum):
     IDLE = "idle"
     DRAIN = "drain"
     FAULT = "fault"
+
+
+_CODES: Final = {
+    End.BYTES: ErrorCode.RESOURCE_LIMIT_EXCEEDED,
+    End.DURATION: ErrorCode.RESOURCE_LIMIT_EXCEEDED,
+    End.IDLE: ErrorCode.GARBAGE_COLLECTED,
+    End.DRAIN: ErrorCode.SHUTDOWN,
+}
+"""What both peers are told about an end that the relay has made."""
 
 
 class Leg:
@@ -65,7 +74,7 @@ class Leg:
     def reset_received(self) -> None:
         """The stream of this side is gone."""
         try:
-            self.splice.finish(End.RESET)
+            self.splice.finish(End.RESET, self.stream.reset_code)
         except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
             self.splice.fault(error)
 
@@ -163,17 +172,18 @@ class Splice:
         self._owner.fault(error)
         self.finish(End.FAULT)
 
-    def finish(self, end: End) -> None:
-        """The end: whatever stream is left is reset. Once."""
+    def finish(self, end: End, code: int = 0) -> None:
+        """The end: whatever stream is left is reset, with the code that one peer has sent or the relay has. Once."""
         if self.over:
             return
         self.over = True
         if self._deadline is not None:
             self._deadline.cancel()
+        code = code or _CODES.get(end, ErrorCode.NONE)
         try:
-            self.left.stream.reset()
+            self.left.stream.reset(code)
         finally:
-            self.right.stream.reset()
+            self.right.stream.reset(code)
 
     def _arm(self) -> None:
         when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)
@@ -228,11 +238,11 @@ class CircuitActor(Splice):
         self._moved_at_s = self._owner.now_s
         leg.other.went_out(leg.other.stream.write(data))
 
-    def finish(self, end: End) -> None:
+    def finish(self, end: End, code: int = 0) -> None:
         """Reset what is left and give the slot back. Once."""
         if self.over:
             return
         try:
-            super().finish(end)
+            super().finish(end, code)
         finally:
             self._circuit_owner.circuit_ended(self, end)

@@ -21,7 +21,7 @@ from actors.registry_protocol import CircuitGranted, Granted, Refused
 from transports.errors import PeerError
 from transports.identity import is_peer_id, peer_id_text
 from transports.varint import DelimitedReader, delimited
-from transports.yamux import Buffer, Stream
+from transports.yamux import Buffer, ErrorCode, Stream
 
 if TYPE_CHECKING:
     from actors.peer import Peer
@@ -110,7 +110,7 @@ class HopStream:
         if self._stage is Stage.READING:
             metrics.PEER_ERRORS.labels("hop_cut").inc()
             self._end()
-            self._stream.reset()
+            self._stream.reset(ErrorCode.PROTOCOL_VIOLATION)
         elif not self._stream.alive:  # answered, and both have said all: nothing stays until the deadline
             self._end()
 
@@ -130,7 +130,7 @@ class HopStream:
         if self._stage is Stage.READING:
             metrics.PEER_ERRORS.labels("hop_timeout").inc()
         self._end()
-        self._stream.reset()
+        self._stream.reset(ErrorCode.GARBAGE_COLLECTED)
 
     def _end(self) -> None:
         self._stage = Stage.GONE

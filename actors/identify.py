@@ -20,7 +20,7 @@ from actors.voucher import signed_peer_record
 from transports.errors import PeerError
 from transports.identity import HostKey
 from transports.varint import DelimitedReader, delimited
-from transports.yamux import Buffer, Stream
+from transports.yamux import Buffer, ErrorCode, Stream
 
 PROTOCOL: Final = b"/ipfs/id/1.0.0"
 PROTOCOL_VERSION: Final = "ipfs/0.1.0"
@@ -76,7 +76,7 @@ class AskStream:
             agent = Identify.FromString(body).agentVersion
         except (PeerError, DecodeError):
             metrics.PEER_ERRORS.labels("identify").inc()
-            self.stream.reset()
+            self.stream.reset(ErrorCode.PROTOCOL_VIOLATION)
             return
         self._reader = None
         self._learned(sys.intern(agent[:MAX_AGENT_CHARACTERS]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from actors import metrics
-from transports.yamux import Buffer, Stream
+from transports.yamux import Buffer, ErrorCode, Stream
 
 PROTOCOL: Final = b"/ipfs/ping/1.0.0"
 MAX_WAITING_BYTES: Final = 4096
@@ -30,7 +30,7 @@ class PingStream:
         sent = stream.write(data)
         if stream.queued_bytes > MAX_WAITING_BYTES:
             metrics.PEER_ERRORS.labels("ping").inc()
-            stream.reset()
+            stream.reset(ErrorCode.RESOURCE_LIMIT_EXCEEDED)
         elif sent:
             stream.consumed(sent)
 

@@ -18,7 +18,7 @@ from transports.errors import PeerError
 from transports.negotiation import OutboundNegotiation
 from transports.upgrade import Connection
 from transports.varint import DelimitedReader, delimited
-from transports.yamux import Buffer, Stream
+from transports.yamux import Buffer, ErrorCode, Stream
 
 PROTOCOL: Final = b"/libp2p/circuit/relay/0.2.0/stop"
 MAX_MESSAGE_BYTES: Final = 4096
@@ -61,7 +61,7 @@ class StopCall:
                 return
             message = StopMessage.FromString(body)
         except (PeerError, DecodeError):
-            self._refused(Reason.TARGET_REFUSED)
+            self._refused(Reason.TARGET_REFUSED, ErrorCode.PROTOCOL_VIOLATION)
             return
         if message.type == StopMessage.STATUS and message.status == Status.OK:
             rest = self._reader.rest()
@@ -88,10 +88,10 @@ class StopCall:
         """Our request is small and not counted."""
 
     def _timed_out(self) -> None:
-        self._refused(Reason.TARGET_SILENT)
+        self._refused(Reason.TARGET_SILENT, ErrorCode.GARBAGE_COLLECTED)
 
-    def _refused(self, reason: Reason) -> None:
-        self._stream.reset()
+    def _refused(self, reason: Reason, code: ErrorCode = ErrorCode.NONE) -> None:
+        self._stream.reset(code)
         self._end(reason, b"")
 
     def _end(self, outcome: Stream | Reason, rest: bytes) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from transports.errors import PeerError
 from transports.multistream import Initiator, NegotiationError, NotSupportedError, Responder
-from transports.yamux import Buffer, Stream, StreamHandler
+from transports.yamux import Buffer, ErrorCode, Stream, StreamHandler
 
 
 class InboundNegotiation:
@@ -41,7 +41,7 @@ class InboundNegotiation:
         except NegotiationError as error:
             stream.write(error.answer)
             self._on_error(error)
-            stream.reset()
+            stream.reset(ErrorCode.NEGOTIATION_FAILED)
             return
         if answer:
             stream.write(answer)
@@ -57,7 +57,7 @@ class InboundNegotiation:
 
     def eof_received(self) -> None:
         """A stream that ends before it named a protocol has nothing to say."""
-        self._stream.reset()
+        self._stream.reset(ErrorCode.NEGOTIATION_FAILED)
 
     def reset_received(self) -> None:
         """Nothing was built yet."""
@@ -90,7 +90,7 @@ class OutboundNegotiation:
             self._initiator.receive(data)
         except PeerError as error:
             self.declined = isinstance(error, NotSupportedError)
-            stream.reset()
+            stream.reset(ErrorCode.NEGOTIATION_FAILED)
             self._handler.reset_received()
             return
         if self._initiator.selected is None:

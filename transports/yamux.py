@@ -29,6 +29,7 @@ from transports.yamux_frames import (
     SYN,
     WINDOW_UPDATE,
     Buffer,
+    ErrorCode,
     GoAway,
     SessionHandler,
     StreamFloodError,
@@ -275,6 +276,7 @@ class Session:
             return
         if flags & RST:
             # go-yamux v5 puts an error code where the credit stands: it is never credit.
+            stream.reset_code = delta
             self._on_reset(stream, now_s)
             return
         if delta:
@@ -301,7 +303,7 @@ class Session:
         stream = self._stream_type(self, stream_id, ACK)
         if self._inbound >= self._max_inbound:
             self._spend_reset_budget(now_s)
-            self.send_frame(WINDOW_UPDATE, RST, stream_id, 0, b"")
+            self.send_frame(WINDOW_UPDATE, RST, stream_id, ErrorCode.RESOURCE_LIMIT_EXCEEDED, b"")
             return None
         self.streams[stream_id] = stream
         self._inbound += 1
@@ -343,6 +345,7 @@ __all__ = [
     "RESET_BUDGET",
     "RESET_BUDGET_PER_S",
     "Buffer",
+    "ErrorCode",
     "GoAway",
     "Session",
     "SessionHandler",

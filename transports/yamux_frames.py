@@ -44,6 +44,21 @@ class GoAway(IntEnum):
     INTERNAL_ERROR = 2
 
 
+class ErrorCode(IntEnum):
+    """Why a stream is reset: what RST carries where WINDOW_UPDATE has the credit.
+
+    The numbers of go-libp2p (core/network), which sends and shows them; in libp2p/specs they are pull requests 622 and
+    623, not merged yet.
+    """
+
+    NONE = 0
+    NEGOTIATION_FAILED = 0x1001
+    RESOURCE_LIMIT_EXCEEDED = 0x1002
+    PROTOCOL_VIOLATION = 0x1004
+    GARBAGE_COLLECTED = 0x1006
+    SHUTDOWN = 0x1007
+
+
 class YamuxError(PeerError):
     """The peer broke yamux; the connection ends after a GoAway."""
 

@@ -77,6 +77,7 @@ class Stream:
         "id",
         "readable",
         "receive_window",
+        "reset_code",
         "send_window",
         "writable",
     )
@@ -90,6 +91,7 @@ class Stream:
         self.readable = True
         self.writable = True
         self._to_send = opening_flag  # SYN or ACK, carried by our first frame whatever it is
+        self.reset_code = 0  # what the peer's RST said
         self._consumed_bytes = 0
         self._queue: bytearray | None = None
         self._fin_queued = False
@@ -132,11 +134,11 @@ class Stream:
         if not self.readable:
             self._session.forget(self)
 
-    def reset(self) -> None:
-        """RST: both directions end now, queued bytes are dropped. The handler is not called."""
+    def reset(self, code: int = 0) -> None:
+        """RST: both directions end now, queued bytes are dropped. The handler is not called. `code`: an ErrorCode."""
         if not self.alive:
             return
-        self._session.send_frame(WINDOW_UPDATE, self._to_send | RST, self.id, 0, b"")
+        self._session.send_frame(WINDOW_UPDATE, self._to_send | RST, self.id, code, b"")
         self._session.reset_sent(self)
         self._drop()
 

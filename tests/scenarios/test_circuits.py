@@ -154,6 +154,19 @@ async def test_the_error_code_of_a_reset_is_never_credit(scene: Scene) -> None:
     await still_served(circuit.target)
 
 
+async def test_the_error_code_of_a_reset_passes_through_both_ways(scene: Scene) -> None:
+    source, target = await scene.pair()
+    for code in (1, 0x1004, 0xFFFFFFFF):
+        circuit = await joined(source, target)
+        circuit.left.stream.reset(code)
+        await circuit.right.reset()
+        assert circuit.right.stream.reset_code == code
+        circuit = await joined(source, target)
+        circuit.right.stream.reset(code)
+        await circuit.left.reset()
+        assert circuit.left.stream.reset_code == code
+
+
 async def test_the_target_vanishing_is_a_reset_to_the_source(scene: Scene) -> None:
     circuit = await scene.circuit()
     await circuit.target.abort()

@@ -10,6 +10,7 @@ import pytest
 from tests.scenarios.relays import Relays
 from tests.scenarios.scene import Circuit, Scene, joined
 from tests.support.relay import RelayProcess
+from transports.yamux import ErrorCode
 
 LIMIT_BYTES = 300_000  # more than one window
 
@@ -23,6 +24,7 @@ def relay(relays: Relays) -> Iterator[RelayProcess]:
 async def _both_reset(circuit: Circuit) -> None:
     await circuit.left.reset()
     await circuit.right.reset()
+    assert {each.stream.reset_code for each in (circuit.left, circuit.right)} == {ErrorCode.RESOURCE_LIMIT_EXCEEDED}
 
 
 @pytest.mark.parametrize("forth", [True, False], ids=["to-target", "to-source"])

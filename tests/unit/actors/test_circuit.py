@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actors.circuit import CircuitActor, End, Splice
 from actors.deadlines import SLOT_S, Deadlines
 from tests.support.pipe import Recorder, SessionPair
-from transports.yamux import Stream
+from transports.yamux import ErrorCode, Stream
 
 WINDOW = 256 * 1024
 
@@ -247,6 +247,33 @@ def test_a_reset_passes_through_as_a_reset(direction: str) -> None:
     rig.pump()
     assert (receiver.resets, receiver.eofs, rig.ends) == (1, 0, [End.RESET])
     rig.assert_nothing_is_left()
+
+
+@both_directions
+@pytest.mark.parametrize("code", [0, 0x1001, 0x12345678, 0xFFFFFFFF])
+def test_the_code_of_a_reset_passes_through(direction: str, code: int) -> None:
+    rig = Rig().join()
+    sender, receiver = rig.peers(direction)
+    sender.stream.reset(code)
+    rig.pump()
+    assert (receiver.resets, receiver.stream.reset_code) == (1, code)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (End.BYTES, ErrorCode.RESOURCE_LIMIT_EXCEEDED),
+        (End.DURATION, ErrorCode.RESOURCE_LIMIT_EXCEEDED),
+        (End.IDLE, ErrorCode.GARBAGE_COLLECTED),
+        (End.DRAIN, ErrorCode.SHUTDOWN),
+        (End.FAULT, ErrorCode.NONE),
+    ],
+)
+def test_both_peers_are_told_why_the_relay_ended_a_circuit(end: End, code: ErrorCode) -> None:
+    rig = Rig().join()
+    rig.circuit.finish(end)
+    rig.pump()
+    assert [peer.stream.reset_code for peer in rig.peers("to target")] == [code, code]
 
 
 @both_directions

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.pipe import Recorder, SessionEnd, acknowledge
-from transports.yamux import GoAway, Session, Stream, StreamFloodError, YamuxError
+from transports.yamux import ErrorCode, GoAway, Session, Stream, StreamFloodError, YamuxError
+from transports.yamux_frames import INITIAL_WINDOW_BYTES
 
 # version type flags stream length, as in github.com/hashicorp/yamux/blob/master/spec.md, "Framing".
 # Types: 00 data, 01 window update, 02 ping, 03 go away. Flags: 0001 SYN, 0002 ACK, 0004 FIN, 0008 RST.
@@ -310,11 +311,35 @@ def test_as_many_streams_as_allowed_are_accepted_and_one_more_is_reset() -> None
         end.feed(frame(1, 1, stream, 0))
     assert end.output() == b""
     end.feed(data(7, b"refused with its data", flags=1), data(5, b"alive"))
-    assert end.output() == frame(1, 8, 7, 0)
+    assert end.output() == frame(1, 8, 7, ErrorCode.RESOURCE_LIMIT_EXCEEDED)
     assert len(end.opened) == 3
     assert end.opened[2].data == b"alive"
     end.feed(frame(1, 8, 1, 0), frame(1, 1, 9, 0))
     assert len(end.opened) == 4
+
+
+@pytest.mark.parametrize("code", [0, 1, 0x1004, 0xFFFFFFFF])
+def test_the_code_of_a_reset_is_kept_and_is_no_credit(code: int) -> None:
+    end = server()
+    end.feed(frame(1, 1, 1, 0), frame(1, 8, 1, code))
+    (opened,) = end.opened
+    assert opened.resets == 1
+    assert opened.stream.reset_code == code
+    assert opened.stream.send_window == INITIAL_WINDOW_BYTES
+
+
+def test_a_reset_by_a_data_frame_has_no_code() -> None:
+    end = server()
+    end.feed(frame(1, 1, 1, 0), frame(0, 8, 1, 4), b"code")
+    assert end.opened[0].stream.reset_code == 0
+
+
+@pytest.mark.parametrize("code", [0, 0x1002, 0xFFFFFFFF])
+def test_a_reset_of_ours_carries_its_code(code: int) -> None:
+    end = server()
+    end.feed(frame(1, 1, 1, 0))
+    end.opened[0].stream.reset(code)
+    assert end.output() == frame(1, 8 | 2, 1, code)
 
 
 def test_a_place_is_free_again_however_a_stream_ends() -> None:
