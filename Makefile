@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock fuzz interop-table traces bench-quick clean
+.PHONY: help setup run test lint format proto lock fuzz interop-table traces bench-quick profile clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -59,6 +59,10 @@ interop-table: $(VENV)/.setup-dev ## measure all pairs of foreign peers and writ
 
 bench-quick: $(VENV)/.setup-dev ## CPU an operation beside rust and go in under 2 minutes, and against the last time (ARGS=--build)
 	@$(BIN)/python -m loadtests.quick $(ARGS)
+
+WHAT ?= session
+profile: $(VENV)/.setup-dev ## where a worker's time goes: WHAT=session, reserve, circuit, roundtrip or bulk
+	@$(BIN)/python -m loadtests.profiling $(WHAT) $(ARGS)
 
 traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects, into docs/traces
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py

@@ -13,7 +13,8 @@ from typing import Final
 
 from actors import identify, stop
 from actors.identify import IdentifyAnswer
-from tests.support.client import Client, ClientStream, OnStop
+from actors.proto.circuit_pb2 import HopMessage, Status
+from tests.support.client import Client, ClientStream, HopRefusedError, OnStop
 from transports.identity import HostKey
 
 AGENT: Final = "frost-relay-bench"
@@ -46,12 +47,26 @@ class LoadClient(Client):
             await client.identified.wait()
         return client
 
+    async def reserve(self) -> HopMessage:
+        """RESERVE; does not insist on the FIN behind the answer, which py-libp2p leaves out."""
+        answer, stream = await self.ask(HopMessage(type=HopMessage.RESERVE))
+        stream.close()
+        if answer.status != Status.OK:
+            raise HopRefusedError(answer.status)
+        return answer
+
+
+async def opened(caller: LoadClient, target: LoadClient) -> tuple[ClientStream, ClientStream]:
+    """The two ends of a new circuit."""
+    near = await caller.connect(target.peer_id)
+    _, far = await target.called()
+    return near, far
+
 
 @asynccontextmanager
 async def circuit(caller: LoadClient, target: LoadClient) -> AsyncIterator[tuple[ClientStream, ClientStream]]:
     """A circuit's two ends; closed from both sides when the block is left."""
-    near = await caller.connect(target.peer_id)
-    _, far = await target.called()
+    near, far = await opened(caller, target)
     yield near, far
     near.close()
     await far.read_to_end()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from loadtests.client import LoadClient, circuit
+from loadtests.client import LoadClient, circuit, opened
 from loadtests.doors import Door
 from loadtests.meter import Meter
 from tests.support.client import ClientStream
@@ -87,7 +87,8 @@ async def circuits(door: Door, meter: Meter, count: int) -> dict[str, float]:
 async def round_trips(door: Door, meter: Meter, count: int) -> dict[str, float]:
     """CPU of 600 bytes through a circuit, and 600 bytes back."""
     message = bytes(ROUND_TRIP_BYTES)
-    async with _pair(door) as (caller, target), circuit(caller, target) as (near, far):
+    async with _pair(door) as (caller, target):
+        near, far = await opened(caller, target)
         before = await meter.quiet_cpu_s()
         for _ in range(count):
             await _there_and_back(near, far, message)
@@ -97,7 +98,8 @@ async def round_trips(door: Door, meter: Meter, count: int) -> dict[str, float]:
 async def bulk(door: Door, meter: Meter, count: int) -> dict[str, float]:
     """CPU a GB through a circuit in one direction, as fast as its window lets it; `count` is in blocks of 64 KiB."""
     block = bytes(BULK_WRITE_BYTES)
-    async with _pair(door) as (caller, target), circuit(caller, target) as (near, far):
+    async with _pair(door) as (caller, target):
+        near, far = await opened(caller, target)
         before = await meter.quiet_cpu_s()
 
         async def send() -> None:

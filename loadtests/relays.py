@@ -159,15 +159,18 @@ class OurRelay(RelayProgram):
         return PlacedDoor(self.address("/ws/"), self.workers("ws-"), self._placement, self._pairs)
 
     def workers(self, name: str) -> list[int]:
-        """The processes of the listeners whose slots begin with `name`."""
+        """The processes whose slots begin with `name`."""
+        return [pid for slot, pid in self.processes().items() if slot.startswith(name)]
+
+    def processes(self) -> dict[str, int]:
+        """The processes that do the work, by the names of their slots."""
         end = time.monotonic() + START_LIMIT_S
         while not (found := ADMIN_LINE.search(self._log.read_text())):
             if time.monotonic() > end:
                 raise StartError(f"no admin server:\n{self.log}")
             time.sleep(0.02)
         with urllib.request.urlopen(f"{found[1]}/status.json", timeout=START_LIMIT_S) as answer:
-            rows = json.load(answer)["workers"]
-        return [row["pid"] for row in rows if row["name"].startswith(name)]
+            return {row["name"]: row["pid"] for row in json.load(answer)["workers"]}
 
 
 class OurSecureRelay(OurRelay):
@@ -192,6 +195,23 @@ def go_relay() -> RelayProgram:
 def rust_relay() -> RelayProgram:
     """rust-libp2p, built if need be."""
     return RelayProgram([str(builds.rust_program(PEERS / "rust", CACHE, "release"))], 2)
+
+
+def js_relay() -> RelayProgram:
+    """js-libp2p on the Node of its lock file, installed if need be."""
+    modules = builds.node_modules(PEERS / "js", CACHE)
+    shutil.copy(PEERS / "js" / "relay.js", modules)  # imports are looked up beside the file that has them
+    return RelayProgram([str(node(modules)), str(modules / "relay.js")], 2)
+
+
+def node(modules: Path) -> Path:
+    """The Node that was installed with the packages."""
+    return next(modules.glob("node_modules/node-linux-*/bin/node"))
+
+
+def py_relay() -> RelayProgram:
+    """py-libp2p, which the tests have."""
+    return RelayProgram([sys.executable, str(PEERS / "py" / "relay.py")], 2)
 
 
 def is_built(kind: str) -> bool:

@@ -85,15 +85,23 @@ class Run:
                 relay = self._stack.enter_context(make())
                 await relay.meter.quiet_cpu_s()
                 outcome.add({"idle_bytes": relay.meter.memory_bytes()})
-                door = relay.door()
-                await measures.sessions(door, relay.meter, WARM_UP_SESSIONS)
-                self._relays[name] = door, relay.meter
+                self._relays[name] = relay.door(), relay.meter
             except Exception as error:  # noqa: BLE001 - one relay's failure is a result, and the others' figures stay
                 self._failed(name, "start", error)
+                continue
+            await self._warm_up(name)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stack.close()
+
+    async def _warm_up(self, name: str) -> None:
+        """What a relay does only the first time is not what it costs."""
+        door, meter = self._relays[name]
+        try:
+            await measures.sessions(door, meter, WARM_UP_SESSIONS)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(name, measures.sessions.__name__, error)
 
     async def round(self, steps: Sequence[Step], turn: int = 0) -> None:
         """One batch of each step from each relay. `turn` says who is first, so that nobody always is."""

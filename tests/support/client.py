@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Self
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from actors import hop, identify, stop
 from actors.proto.circuit_pb2 import HopMessage, Peer, Status, StopMessage
@@ -162,7 +162,7 @@ class _WebSocket(WSListener):
         self.transport.send(WSMsgType.BINARY, data)
 
     def shut(self, error: Exception | None) -> None:
-        self.transport.send_close()
+        self.transport.send_close(WSCloseCode.OK)
         self.transport.disconnect(True)
 
     def cut(self) -> None:
