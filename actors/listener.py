@@ -24,8 +24,8 @@ from transports.address import ListenAddress, parse_listen
 from transports.proxied import Attach, protocol_factory
 from transports.proxy import client_address, forwarded_for
 from transports.tcp import TcpEnd
-from transports.tls import server_context
-from transports.wire import Wire
+from transports.tls import Tls, map_large_buffers, server_context
+from transports.wire import LINGER_S, Wire
 
 _SHOWN_CHARACTERS: Final = 200
 _logger = log.get_logger("listener")
@@ -67,13 +67,13 @@ class ListenerActor(LoopActor):
     async def _serve_websocket(self, sock: socket.socket, address: ListenAddress, listener: Listener) -> asyncio.Server:
         worker, slot = self._worker, self.boot.slot
         attach, found = self._doors(listener, self._locate)
-        tls, tls_timeout_s = None, None
+        tls: Tls | None = None
         if address.tls:
-            tls = server_context(listener.cert_file, listener.key_file, f"listeners[{slot.listener_index}]")
-            tls_timeout_s = worker.handshake_timeout_s
-        return await websocket.serve(
-            sock, worker.flusher, worker.clock, attach, self._admit_upgrade, tls, tls_timeout_s, found
-        )
+            map_large_buffers()
+            context = server_context(listener.cert_file, listener.key_file, f"listeners[{slot.listener_index}]")
+            # Behind the deadline that counts, which is the peer's.
+            tls = Tls(context, 2 * self.boot.settings.limits.handshake_timeout_s, LINGER_S)
+        return await websocket.serve(sock, worker.flusher, worker.clock, attach, self._admit_upgrade, tls, found)
 
     def _doors(self, listener: Listener, seen: Attach) -> tuple[Attach, Attach | None]:
         """What a new wire is given to, and what it is given to when its PROXY header is read, if it needs one.

@@ -56,8 +56,6 @@ class Worker:
         self.name = boot.slot.name
         self.settings = boot.settings
         self.transport = transport
-        # TLS shakes hands before the connection is seen here, and its half of the time is then over.
-        self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if transport == "wss" else 1)
         self.loop = loop
         self.now_s = time.monotonic()
         self.board = Board.attach(boot.board_fd)
@@ -141,7 +139,7 @@ class Worker:
     def accept(self, wire: Wire) -> None:
         """A new socket: it gets an owner, with a deadline over all that follows, before a byte is read."""
         self.clock()
-        peer = Peer(self, wire, self._next_connection, self.transport, self.handshake_timeout_s)
+        peer = Peer(self, wire, self._next_connection, self.transport, self.settings.limits.handshake_timeout_s)
         self._next_connection += 1
         wire.owner = peer
         wire.endpoint = peer.connection

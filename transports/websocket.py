@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final
 
 from picows import (
     WSAutoPingStrategy,
@@ -29,9 +27,11 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stubs
 
 from transports.errors import PeerError
-from transports.http_request import MAX_HEAD_BYTES, Answer, RequestReader, Upgrade, answer
+from transports.http_request import Upgrade
 from transports.proxied import Attach, protocol_factory
-from transports.wire import HIGH_WATER_BYTES, LINGER_S, LOW_WATER_BYTES, Flusher, Wire
+from transports.request_end import Admit, Gate, RequestEnd, TlsEnd
+from transports.tls import Tls, broken_record
+from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
 from transports.yamux import Buffer
 
 MAX_FRAME_BYTES: Final = 256 * 1024
@@ -45,12 +45,7 @@ _OPENING: Final = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: %b\r\n\r\n"
 )
-# What every connection reads its request into: 3 KiB less for a WSS peer (measured) than a piece of bytes a read.
-_shared = memoryview(bytearray(2 * MAX_HEAD_BYTES))
 _DATA: Final = (WSMsgType.BINARY, WSMsgType.CONTINUATION)
-
-Admit = Callable[[Wire, Mapping[str, str]], HTTPStatus | None]
-"""Decides on an upgrade request's headers: None lets it in, a status refuses it."""
 
 
 class WebSocketError(PeerError):
@@ -77,110 +72,6 @@ class _Silence:
 _SILENCE: Final = _Silence()
 
 
-class RequestEnd(asyncio.BufferedProtocol):
-    """The socket end of a WebSocket connection from accept to upgrade.
-
-    `attach(wire)` gives the new wire its endpoint and owner; `admit(wire, headers)` is asked at the upgrade. What is no
-    upgrade gets an answer, never a hang.
-    """
-
-    __slots__ = ("_admit", "_attach", "_flusher", "_now", "_reader", "_transport", "_wire")
-
-    _transport: asyncio.Transport
-    _wire: Wire
-
-    def __init__(
-        self, flusher: Flusher, now: Callable[[], float], attach: Callable[[Wire], None], admit: Admit
-    ) -> None:
-        self._flusher = flusher
-        self._now = now
-        self._attach = attach
-        self._admit = admit
-        self._reader: RequestReader | None = RequestReader()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio's: the socket is there; nothing has been read yet."""
-        self._transport = cast("asyncio.Transport", transport)
-        peername = transport.get_extra_info("peername")
-        ip, port = (peername[0], peername[1]) if isinstance(peername, tuple) else ("", 0)
-        self._wire = Wire(self, self._flusher, self._now, ip, port)
-        self._attach(self._wire)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """asyncio's: where to read to."""
-        return _shared
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """asyncio's: a piece of the request. What follows one that was answered is dropped."""
-        if self._reader is None or self._wire.closing:
-            return
-        request = self._reader.feed(bytes(_shared[:nbytes]))
-        if request is None:
-            return
-        self._reader = None
-        if isinstance(request, Answer):
-            self._settle(request)
-            return
-        refused = self._asked(request.headers)
-        if refused is None:
-            self._upgrade(request)
-        else:
-            self._settle(Answer(answer(refused)))
-
-    def eof_received(self) -> bool:
-        """asyncio's: the peer will send nothing more, so it gets nothing more than what was written."""
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio's: the socket is gone."""
-        self._wire.lost()
-
-    def _asked(self, headers: Mapping[str, str]) -> HTTPStatus | None:
-        try:
-            return self._admit(self._wire, headers)
-        except Exception as error:  # noqa: BLE001 - ours: the smallest thing that can fail is this connection
-            self._flusher.on_fault(error)
-            return HTTPStatus.INTERNAL_SERVER_ERROR
-
-    def _settle(self, said: Answer) -> None:
-        """Answer, and end the connection."""
-        transport = self._transport
-        transport.write(said.data)
-        if said.error is not None:
-            self._wire.refuse(said.error)
-        if said.error is None or not transport.can_write_eof():
-            transport.close()
-            return
-        # The rest of a bad request may be on its way, and to close over bytes unread is a reset that takes the answer
-        # from the peer again (RFC 9112, 9.6). TLS has its own goodbye, and reads until it is answered.
-        transport.write_eof()
-        self._flusher.call_later(LINGER_S, self.cut)
-
-    def _upgrade(self, request: Upgrade) -> None:
-        """From here on the socket is picows'."""
-        transport, protocol = self._transport, _Protocol(WebSocketEnd(self._wire))
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        protocol.take(_OPENING % request.key.encode() + request.rest)
-
-    # To the socket
-
-    def write(self, data: Buffer) -> None:
-        """Nothing of a connection's bytes can be said before the upgrade."""
-
-    def shut(self, error: Exception | None) -> None:
-        """TCP's goodbye."""
-        self._transport.close()
-
-    def cut(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
-    def unsent_bytes(self) -> int:
-        """What the socket has not taken."""
-        return self._transport.get_write_buffer_size()
-
-
 class WebSocketEnd(WSListener):
     """The socket end of a WebSocket connection from its upgrade."""
 
@@ -203,9 +94,14 @@ class WebSocketEnd(WSListener):
         """picows': the upgrade is done. It keeps the request; its headers are not needed any more."""
         transport.request.headers.clear()
 
-    def lost(self) -> None:
+    def lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        self._wire.lost(WebSocketError("a frame that breaks RFC 6455") if self._broken else None)
+        error: PeerError | None = None
+        if self._broken:
+            error = WebSocketError("a frame that breaks RFC 6455")
+        elif not self._wire.closing:
+            error = broken_record(exc)
+        self._wire.lost(error)
 
     # Frames
 
@@ -304,7 +200,7 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # picows' class is Cython
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._end.lost()
+        self._end.lost(exc)
 
     def take(self, data: bytes) -> None:
         """Bytes that were read for it before it was there."""
@@ -321,17 +217,29 @@ async def serve(
     sock: socket.socket,
     flusher: Flusher,
     now: Callable[[], float],
-    attach: Callable[[Wire], None],
+    attach: Attach,
     admit: Admit,
-    tls: ssl.SSLContext | None = None,
-    tls_handshake_timeout_s: float | None = None,
+    tls: Tls | None = None,
     found: Attach | None = None,
 ) -> asyncio.Server:
-    """Accept WebSocket connections on a listening socket; `found`: behind a PROXY header, see transports/proxied.py."""
+    """Accept WebSocket connections on a listening socket.
+
+    `attach(wire)` gives a new wire its endpoint and owner; `found`: behind a PROXY header, see transports/proxied.py,
+    and never together with `tls`.
+    """
+    gate = Gate(flusher, now, admit, _take_over)
+
+    def inner(attach: Attach) -> asyncio.BaseProtocol:
+        return RequestEnd(gate, attach) if tls is None else TlsEnd(gate, attach, tls)
+
     return await asyncio.get_running_loop().create_server(
-        protocol_factory(lambda attach: RequestEnd(flusher, now, attach, admit), attach, found),
-        sock=sock,
-        ssl=tls,
-        ssl_handshake_timeout=tls_handshake_timeout_s,
-        backlog=BACKLOG,
+        protocol_factory(inner, attach, found), sock=sock, backlog=BACKLOG
     )
+
+
+def _take_over(transport: asyncio.Transport, wire: Wire, request: Upgrade) -> None:
+    """From here on the socket is picows'."""
+    protocol = _Protocol(WebSocketEnd(wire))
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    protocol.take(_OPENING % request.key.encode() + request.rest)

@@ -84,7 +84,7 @@ class Flusher:
 
 
 class SocketEnd(Protocol):
-    """What a wire needs of its socket: tcp.TcpEnd, websocket.WebSocketEnd."""
+    """What a wire needs of its socket: tcp.TcpEnd, request_end.RequestEnd, websocket.WebSocketEnd."""
 
     def write(self, data: Buffer) -> None:
         """Send, or hold until the socket takes it."""

@@ -51,12 +51,6 @@ def web(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certif
     return Scene(relay, Place(request.param, together=False), certificate.trust)
 
 
-@pytest.fixture(params=["ws", "tcp"])
-def plain(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certificate) -> Scene:
-    """Without TLS, which shakes hands before the relay sees a connection."""
-    return Scene(relay, Place(request.param, together=False), certificate.trust)
-
-
 @pytest.fixture(params=WEB)
 def suspicious(request: pytest.FixtureRequest, suspicious_relay: RelayProcess, certificate: Certificate) -> Scene:
     return Scene(suspicious_relay, Place(request.param, together=False), certificate.trust)
@@ -158,22 +152,22 @@ async def test_connections_in_total_are_limited(web: Scene) -> None:
     await still_served(await web.dial(behind="198.51.100.201"))
 
 
-async def test_when_too_many_shake_hands_the_oldest_go_and_newcomers_get_in(plain: Scene) -> None:
-    port = int(plain.address.split("/")[4])
+async def test_when_too_many_shake_hands_the_oldest_go_and_newcomers_get_in(solo: Scene) -> None:
+    port = int(solo.address.split("/")[4])
     async with AsyncExitStack() as opened:
         for number in range(MAX_PENDING):
             opened.enter_context(_connected_from(port, f"127.0.0.{10 + number}"))
-        await plain.settled(connections=MAX_PENDING)
-        before = await plain.counted("frost_relay_refusals_total", reason="pending_handshakes_full")
+        await solo.settled(connections=MAX_PENDING)
+        before = await solo.counted("frost_relay_refusals_total", reason="pending_handshakes_full")
         for _ in range(TRIES):  # a worker gives up its own only, and the kernel chooses the worker
-            newcomer = await plain.dial()
+            newcomer = await solo.dial()
             await still_served(newcomer)
             await newcomer.abort()
-            if await plain.counted("frost_relay_refusals_total", reason="pending_handshakes_full") > before:
+            if await solo.counted("frost_relay_refusals_total", reason="pending_handshakes_full") > before:
                 break
         else:
             raise AssertionError("nobody was ended")
-        line = await plain.logged("refused", "reason=pending_handshakes_full")
+        line = await solo.logged("refused", "reason=pending_handshakes_full")
         assert re.search(r"address=127\.0\.0\.1\d:", line)
 
 
@@ -312,3 +306,22 @@ def test_what_is_no_request_is_ended(relay: RelayProcess, garbage: bytes) -> Non
             while connection.recv(4096):
                 pass
     relay.wait_status(lambda now: now["connections"] == 0)
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n", b"\x16\x03\x01"], ids=["no-tls", "half"])
+async def test_a_tls_handshake_that_fails_is_counted_and_logged(
+    relay: RelayProcess, certificate: Certificate, said: bytes
+) -> None:
+    scene = Scene(relay, Place("wss", together=False), certificate.trust)
+    async with (
+        scene.counting("frost_relay_peer_errors_total", reason="tls"),
+        scene.counting("frost_relay_handshakes_total", outcome="tls"),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(scene.address.split("/")[4]))
+        port = writer.get_extra_info("sockname")[1]
+        writer.write(said)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+    await scene.logged("peer", "erred", "reason=tls", f"address=127.0.0.1:{port}")
+    await scene.settled(connections=0)

@@ -152,10 +152,21 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
 
 
 async def a_connection_that_never_begins_with_tls_is_closed(scene: Scene) -> None:
+    await _cut_off_below_tls(scene, b"")
+
+
+async def a_connection_that_stops_in_the_middle_of_tls_is_closed(scene: Scene) -> None:
+    await _cut_off_below_tls(scene, b"\x16\x03\x01\x02\x00\x01")
+
+
+async def _cut_off_below_tls(scene: Scene, first: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(scene.address.split("/")[4]))
+    port = writer.get_extra_info("sockname")[1]
+    writer.write(first)
     async with asyncio.timeout(3 * HANDSHAKE_S):
         assert await reader.read() == b""
     writer.close()
+    await scene.logged("refused", "reason=handshake_timeout", f"address=127.0.0.1:{port}")
 
 
 # At a relay of patient circuits
@@ -251,7 +262,10 @@ _BRIEF_SOLO: tuple[Scenario, ...] = (
     a_connection_that_stops_before_noise_is_closed,
     a_connection_that_drips_is_closed,
 )
-_BRIEF_WSS: tuple[Scenario, ...] = (a_connection_that_never_begins_with_tls_is_closed,)
+_BRIEF_WSS: tuple[Scenario, ...] = (
+    a_connection_that_never_begins_with_tls_is_closed,
+    a_connection_that_stops_in_the_middle_of_tls_is_closed,
+)
 _IDLE_PLACED: tuple[Scenario, ...] = (
     a_circuit_without_movement_is_reset,
     a_half_closed_circuit_without_movement_is_reset,
