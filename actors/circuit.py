@@ -43,24 +43,34 @@ _CODES: Final = {
 class Leg:
     """One side of a splice: the handler of its stream. `other` is the leg that its bytes leave by.
 
-    Each method is a door into code of ours, so each keeps a fault inside.
+    `bytes` of this side's peer have been passed on, of `max_bytes`. Each method is a door into code of ours, so each
+    keeps a fault inside.
     """
 
-    __slots__ = ("_uncounted", "bytes", "ended", "other", "splice", "stream")
+    __slots__ = ("_uncounted", "bytes", "ended", "max_bytes", "other", "splice", "stream")
 
-    def __init__(self, stream: Stream, splice: Splice) -> None:
+    def __init__(self, stream: Stream, splice: Splice, max_bytes: int) -> None:
         self.stream = stream
         self.splice = splice
         self.other = self
         self.bytes = 0
+        self.max_bytes = max_bytes
         # What waits in the stream already (an answer behind a full window) is no byte of the other side's.
         self._uncounted = stream.queued_bytes
         self.ended = False
 
     def data_received(self, data: Buffer) -> None:
-        """Bytes of this side's peer."""
+        """Count bytes of this side's peer and pass them on; what goes out at once is given back to it as credit."""
         try:
-            self.splice.bytes_from(self, data)
+            total = self.bytes + len(data)
+            if total > self.max_bytes:
+                self.splice.over_limit(self, data)
+                return
+            self.bytes = total
+            splice = self.splice
+            splice.moved_at_s = splice.owner.now_s
+            other = self.other
+            other.went_out(other.stream.write(data))
         except Exception as error:  # noqa: BLE001 - a fault in a circuit ends the circuit
             self.splice.fault(error)
 
@@ -109,20 +119,28 @@ class SpliceOwner(Protocol):
 class Splice:
     """Two streams joined: the whole of a circuit in the worker of its target, and the base of a CircuitActor.
 
-    `duration_s` runs from now; with nothing moving either way for `idle_timeout_s` it is reset. 0 is unlimited.
+    `max_bytes` is per direction (relay/circuit-v2.md, "Limit"), `duration_s` runs from now; with nothing moving either
+    way for `idle_timeout_s` it is reset. 0 is unlimited.
     """
 
-    __slots__ = ("_deadline", "_ends_at_s", "_idle_timeout_s", "_moved_at_s", "_owner", "left", "over", "right")
+    __slots__ = ("_deadline", "_ends_at_s", "_idle_timeout_s", "left", "moved_at_s", "over", "owner", "right")
 
     def __init__(
-        self, owner: SpliceOwner, left: Stream, right: Stream, *, duration_s: float, idle_timeout_s: float
+        self,
+        owner: SpliceOwner,
+        left: Stream,
+        right: Stream,
+        *,
+        duration_s: float,
+        idle_timeout_s: float,
+        max_bytes: int = 0,
     ) -> None:
-        self._owner = owner
+        self.owner = owner
         self.over = False
-        self.left, self.right = Leg(left, self), Leg(right, self)
+        self.left, self.right = Leg(left, self, max_bytes or UNLIMITED), Leg(right, self, max_bytes or UNLIMITED)
         self.left.other, self.right.other = self.right, self.left
         self._idle_timeout_s = idle_timeout_s or float("inf")
-        self._moved_at_s = owner.now_s
+        self.moved_at_s = owner.now_s
         self._ends_at_s = owner.now_s + (duration_s or float("inf"))
         self._deadline: Deadline | None = None
         self._arm()
@@ -136,10 +154,11 @@ class Splice:
             if not leg.stream.readable and not self.over:
                 leg.eof_received()
 
-    def bytes_from(self, leg: Leg, data: Buffer) -> None:
-        """Pass bytes on."""
-        self._moved_at_s = self._owner.now_s
-        leg.other.went_out(leg.other.stream.write(data))
+    def over_limit(self, leg: Leg, data: Buffer) -> None:
+        """The limit is reached within `data`: what is within it still goes out, then both streams are reset."""
+        leg.other.stream.write(data[: leg.max_bytes - leg.bytes])
+        leg.bytes = leg.max_bytes
+        self.finish(End.BYTES)
 
     def end_from(self, leg: Leg) -> None:
         """Half-close passes through: FIN from one side is FIN to the other, the other direction lives on."""
@@ -149,7 +168,7 @@ class Splice:
 
     def moved(self) -> None:
         """Bytes that waited have gone out, and maybe the FIN behind them. A receiver that is slow is not idle."""
-        self._moved_at_s = self._owner.now_s
+        self.moved_at_s = self.owner.now_s
         self.settle()
 
     def settle(self) -> None:
@@ -159,17 +178,17 @@ class Splice:
 
     def deadline(self) -> None:
         """The duration is over, or it is time to see whether anything moves."""
-        now_s = self._owner.now_s
+        now_s = self.owner.now_s
         if now_s >= self._ends_at_s:
             self.finish(End.DURATION)
-        elif now_s >= self._moved_at_s + self._idle_timeout_s:
+        elif now_s >= self.moved_at_s + self._idle_timeout_s:
             self.finish(End.IDLE)
         else:
             self._arm()
 
     def fault(self, error: Exception) -> None:
         """Ours: this circuit ends, and is all that ends."""
-        self._owner.fault(error)
+        self.owner.fault(error)
         self.finish(End.FAULT)
 
     def finish(self, end: End, code: int = 0) -> None:
@@ -186,9 +205,9 @@ class Splice:
             self.right.stream.reset(code)
 
     def _arm(self) -> None:
-        when_s = min(self._ends_at_s, self._moved_at_s + self._idle_timeout_s)
+        when_s = min(self._ends_at_s, self.moved_at_s + self._idle_timeout_s)
         if when_s != float("inf"):
-            self._deadline = self._owner.deadlines.at(when_s, self.deadline)
+            self._deadline = self.owner.deadlines.at(when_s, self.deadline)
 
 
 class CircuitOwner(SpliceOwner, Protocol):
@@ -199,12 +218,9 @@ class CircuitOwner(SpliceOwner, Protocol):
 
 
 class CircuitActor(Splice):
-    """One circuit with its limits and its slot. `left` is the source's stream, `right` leads to the target.
+    """One circuit with its limits and its slot. `left` is the source's stream, `right` leads to the target."""
 
-    `max_bytes` is per direction (relay/circuit-v2.md, "Limit"); 0 is unlimited.
-    """
-
-    __slots__ = ("_circuit_owner", "_max_bytes", "id", "source", "target")
+    __slots__ = ("_circuit_owner", "began_s", "id", "source", "target")
 
     def __init__(  # noqa: PLR0913 - what a circuit is, each once
         self,
@@ -219,24 +235,12 @@ class CircuitActor(Splice):
         duration_s: float,
         idle_timeout_s: float,
     ) -> None:
-        super().__init__(owner, left, right, duration_s=duration_s, idle_timeout_s=idle_timeout_s)
+        super().__init__(owner, left, right, duration_s=duration_s, idle_timeout_s=idle_timeout_s, max_bytes=max_bytes)
         self._circuit_owner = owner
+        self.began_s = owner.now_s
         self.id = circuit_id
         self.source = source
         self.target = target
-        self._max_bytes = max_bytes or UNLIMITED
-
-    def bytes_from(self, leg: Leg, data: Buffer) -> None:
-        """Count and pass on. At the limit both streams are reset; what was within it has gone out before."""
-        total = leg.bytes + len(data)
-        if total > self._max_bytes:
-            leg.other.stream.write(data[: self._max_bytes - leg.bytes])
-            leg.bytes = self._max_bytes
-            self.finish(End.BYTES)
-            return
-        leg.bytes = total
-        self._moved_at_s = self._owner.now_s
-        leg.other.went_out(leg.other.stream.write(data))
 
     def finish(self, end: End, code: int = 0) -> None:
         """Reset what is left and give the slot back. Once."""

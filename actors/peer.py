@@ -24,6 +24,8 @@ from transports.yamux import GoAway, Stream, StreamHandler
 if TYPE_CHECKING:
     from actors.worker import Worker
 
+ASK_LATEST_S: Final = 1.0
+"""When a peer that asks for nothing is asked who it is. Applications of rust wait to be asked; up to 3 s are fine."""
 KEEPALIVE_S: Final = 30.0
 PONG_TIMEOUT_S: Final = 40.0
 LEAVING_S: Final = 1.0
@@ -53,6 +55,7 @@ class Peer:
     """
 
     __slots__ = (
+        "_asked",
         "_deadline",
         "_pinged",
         "_reservation_deadline",
@@ -83,6 +86,7 @@ class Peer:
         self.connected = True
         self.reserved_until_s = 0.0
         self._reservation_deadline: Deadline | None = None
+        self._asked = False
         self._pinged = False
         self.connection = worker.new_connection(self, wire.wake)
         self._deadline = worker.deadlines.at(worker.now_s + timeout_s, self._handshake_timed_out)
@@ -100,20 +104,31 @@ class Peer:
     # The connection's events
 
     def upgraded(self) -> None:
-        """The peer has a name; ask who it is, and begin to look after it."""
+        """The peer has a name; begin to look after it."""
         worker = self.worker
         self.key = self.connection.peer
         self._deadline.cancel()
+        self._deadline = worker.deadlines.at(worker.now_s + ASK_LATEST_S, self._begin_keep_alive)
+        worker.handshake_done(self)
+
+    def protocol_opened(self, protocol: bytes, stream: Stream) -> StreamHandler:
+        """The peer asks for one of PROTOCOLS. Our own question rides along with the first answer: a write less."""
+        self._ask()
+        return _OPENERS[protocol](self, stream)
+
+    def _ask(self) -> None:
+        """Ask the peer who it is, once."""
+        if not self._asked:
+            self._asked = True
+            ask = identify.AskStream(self._learned)
+            ask.stream = self.connection.open_stream(identify.PROTOCOL, ask)
+
+    def _begin_keep_alive(self) -> None:
+        self._ask()
+        worker = self.worker
         # Spread over half a period, so that peers that came together are not pinged together for ever.
         first_s = KEEPALIVE_S * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
         self._deadline = worker.deadlines.at(worker.now_s + first_s, self._keep_alive)
-        worker.handshake_done(self)
-        ask = identify.AskStream(self._learned)
-        ask.stream = self.connection.open_stream(identify.PROTOCOL, ask)
-
-    def protocol_opened(self, protocol: bytes, stream: Stream) -> StreamHandler:
-        """The peer asks for one of PROTOCOLS."""
-        return _OPENERS[protocol](self, stream)
 
     def peer_erred(self, error: PeerError) -> None:
         """A stream was reset for the peer's fault."""
@@ -143,8 +158,8 @@ class Peer:
         """The socket is gone; nothing of this peer stays."""
         self.connected = False
         self._deadline.cancel()
-        self.forget_reservation()  # the registry frees it with the connection
         self.worker.peer_lost(self, error)
+        self.forget_reservation()  # the registry frees it with the connection
 
     # Reservation
 

@@ -43,7 +43,7 @@ MAX_PENDING: Final = 4096
 
 _MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024  # what 500,000 peers take to declare
 _DECLARED_PER_FRAME: Final = 4096  # of each kind: under 1 MiB a frame, and a pause of a few ms for the registry
-_LINGER_S: Final = 0.05  # how long a Connected may wait for company
+_LINGER_S: Final = 0.05  # how long what is only counted may wait for company
 _LINGERING: Final = 64  # how many may
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
@@ -201,18 +201,27 @@ class RegistryLink:
         It rides along with what is sent next, which for most connections is their Reserve a few milliseconds later:
         a write of its own would be a third of all that a connection makes a worker write to the registry.
         """
+        self._send_later(Connected(connection, ip))
+
+    def disconnected(self, connection: int, *, held: bool = True) -> None:
+        """A connection has ended, and with it the reservation on it; `held`: it may have one.
+
+        Without one there is nothing to free but a count that is a moment late as it is, so it waits for company.
+        """
+        if held:
+            self._send(Disconnected(connection))
+        else:
+            self._send_later(Disconnected(connection))
+
+    def _send_later(self, message: Connected | Disconnected) -> None:
         if self._connection is None:
             return
         if self._flushing or len(self._out) >= _LINGERING:
-            self._send(Connected(connection, ip))
+            self._send(message)
             return
-        self._out.append(Connected(connection, ip))
+        self._out.append(message)
         if self._linger is None:
             self._linger = self._loop.call_later(_LINGER_S, self._flush)
-
-    def disconnected(self, connection: int) -> None:
-        """A connection has ended, and with it the reservation on it."""
-        self._send(Disconnected(connection))
 
     def _ask(self, request: Reserve | OpenCircuit, done: Callable[[Any], None]) -> bool:
         if self._keeper is None or len(self._pending) + len(self._late) >= self._max_pending:

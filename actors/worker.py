@@ -212,7 +212,7 @@ class Worker:
         if self._all_gone is not None and not self.peers:
             self._all_gone.set()
         self.row.connections -= 1
-        self.registry.disconnected(peer.id)
+        self.registry.disconnected(peer.id, held=bool(peer.reserved_until_s))
         reason = self._reason(error)
         if not peer.key:
             self._no_longer_half_open(peer)
@@ -312,7 +312,8 @@ class Worker:
         self.circuits[circuit_id] = circuit
         self.row.circuits += 1
         metrics.CIRCUITS_OPENED.inc()
-        _logger.info("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
+        if _logger.debugs:  # its end is told at info, with all that this says
+            _logger.debug("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
         circuit.join(early, first)
 
     def splice(self, link: Stream, target: Stream, early: bytes | bytearray, first: bytes) -> None:
@@ -336,6 +337,7 @@ class Worker:
             reason=end.value,
             source=peer_id_text(circuit.source),
             target=peer_id_text(circuit.target),
+            duration_s=round(self.now_s - circuit.began_s, 1),
             to_target_bytes=circuit.left.bytes,
             to_source_bytes=circuit.right.bytes,
         )

@@ -196,10 +196,19 @@ class SecureChannel:
 
     def open(self, data: Buffer) -> bytes:
         """The plaintext of all whole messages in `data`; an unfinished one is kept. Raises NoiseError."""
+        position, size = 0, len(data)
         if self._partial is not None:
             self._partial += data
             data = self._partial
-        position, size = 0, len(data)
+            size = len(data)
+        elif size > TAG_BYTES and size - _LENGTH_BYTES == data[0] << 8 | data[1]:
+            # One whole message, as nearly every frame that is relayed: half the price of the general way below.
+            counter = self._open_counter
+            self._open_counter = counter + 1
+            try:
+                return self._open.decrypt(_NONCE.pack(counter), data[_LENGTH_BYTES:], None)
+            except InvalidTag as error:
+                raise NoiseError("a message does not authenticate") from error
         plain: list[bytes] = []
         view = memoryview(data)
         while size - position >= _LENGTH_BYTES:

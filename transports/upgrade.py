@@ -82,11 +82,10 @@ class Connection:
 
     def take_output(self) -> Buffer:
         """What goes to the socket now, as few Noise messages as possible, in one buffer."""
-        clear = self._clear
         plain = self.session.take_output() if self.session is not None else b""
         sealed = self._seal(plain) if plain else b""
-        if clear:
-            self._clear = []
+        if self._clear:
+            clear, self._clear = self._clear, []
             return b"".join((*clear, sealed))
         return sealed
 

@@ -112,8 +112,8 @@ class Stream:
         session = self._session
         if self._queue is None and size <= self.send_window and size <= MAX_DATA_BYTES and not session.congested:
             self.send_window -= size
-            session.send_frame(DATA, self._to_send, self.id, size, data)
-            self._to_send = 0
+            flags, self._to_send = self._to_send, 0
+            session.send_frame(DATA, flags, self.id, size, data)
             return size
         # One buffer, not a list: a window of one-byte frames must not cost more than its bytes, nor go out as it came.
         if self._queue is None:

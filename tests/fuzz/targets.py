@@ -105,7 +105,7 @@ def _negotiate(end: Initiator | Responder, body: bytes, size: int) -> tuple[byte
             break
         if end.selected is not None:
             break
-        assert len(end._reader._buffer) <= MAX_MESSAGE_BYTES + 2
+        assert len(end._reader.buffer) <= MAX_MESSAGE_BYTES + 2
     assert len(answer) <= 64 * (MAX_TRIES + 2)
     rest = b"" if failed else end.rest() + (body[fed:] if end.selected else b"")
     return answer, end.selected, rest, failed

@@ -88,7 +88,7 @@ class DirectRegistry:
     def close_circuit(self, circuit: int) -> None:
         self._asked.append(lambda: self.table.close_circuit(self._worker.name, circuit))
 
-    def disconnected(self, connection: int) -> None:
+    def disconnected(self, connection: int, *, held: bool = True) -> None:
         self._asked.append(lambda: self.table.disconnected(self._worker.name, connection))
 
     def connected(self, connection: int, ip: str) -> None:

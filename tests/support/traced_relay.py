@@ -52,9 +52,9 @@ class TracedResponder(multistream.Responder):
     __slots__ = ()
 
     def receive(self, data: bytes | bytearray | memoryview) -> bytes:
-        received = bytes(self._reader._buffer) + bytes(data)
+        received = bytes(self._reader.buffer) + bytes(data)
         answer = super().receive(data)
-        write("multistream", "client", received[: len(received) - len(self._reader._buffer)])
+        write("multistream", "client", received[: len(received) - len(self._reader.buffer)])
         write("multistream", "relay", answer)
         return answer
 

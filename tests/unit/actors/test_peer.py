@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from actors import identify, ping
 from actors.deadlines import Deadlines
-from actors.peer import KEEPALIVE_S, PONG_TIMEOUT_S, PROTOCOLS, LimitError, Peer, SilentError
-from tests.support.pipe import ConnectionEnd
+from actors.peer import ASK_LATEST_S, KEEPALIVE_S, PONG_TIMEOUT_S, PROTOCOLS, LimitError, Peer, SilentError
+from tests.support.pipe import ConnectionEnd, Recorder
 from transports.identity import HostKey
 from transports.noise import Role, StaticKey
 from transports.upgrade import MUXERS, Connection
@@ -68,7 +69,7 @@ class Rig:
         self.worker = Worker()
         self.wire = Wire()
         self.peer = Peer(self.worker, self.wire, 7, "tcp", TIMEOUT_S)  # type: ignore[arg-type]
-        self.client = ConnectionEnd(Role.INITIATOR, StaticKey(HostKey.generate(), MUXERS))
+        self.client = ConnectionEnd(Role.INITIATOR, StaticKey(HostKey.generate(), MUXERS), (identify.PROTOCOL,))
 
     def pump(self) -> list[Buffer]:
         """Carry bytes until nobody has any; returns what the relay sent."""
@@ -88,6 +89,13 @@ class Rig:
         assert self.worker.done == [self.peer]
         return self
 
+    def asked(self) -> Rig:
+        """Upgraded, and asked who it is: nothing is under way any more."""
+        self.upgraded()
+        self.worker.turn(ASK_LATEST_S + 0.25)
+        assert self.pump()
+        return self
+
 
 def test_a_connection_that_is_not_upgraded_in_time_is_ended() -> None:
     rig = Rig()
@@ -105,6 +113,25 @@ def test_an_upgraded_connection_has_no_handshake_deadline_any_more() -> None:
     assert rig.wire.ends == []
 
 
+def test_a_peer_is_asked_who_it_is_along_with_the_first_answer_it_gets() -> None:
+    rig = Rig().upgraded()
+    assert rig.pump() == []
+    rig.client.connection.open_stream(ping.PROTOCOL, Recorder())
+    assert rig.pump()
+    assert [protocol for protocol, _ in rig.client.opened] == [identify.PROTOCOL]
+    rig.worker.turn(ASK_LATEST_S + 0.25)
+    assert rig.pump() == [], "once is enough"
+
+
+def test_a_peer_that_asks_for_nothing_is_asked_who_it_is_after_a_second() -> None:
+    rig = Rig().upgraded()
+    rig.worker.turn(ASK_LATEST_S - 0.25)
+    assert rig.pump() == []
+    rig.worker.turn(0.5)
+    assert rig.pump()
+    assert [protocol for protocol, _ in rig.client.opened] == [identify.PROTOCOL]
+
+
 def test_an_idle_peer_that_answers_is_pinged_for_ever() -> None:
     rig = Rig().upgraded()
     pings = 0
@@ -117,7 +144,7 @@ def test_an_idle_peer_that_answers_is_pinged_for_ever() -> None:
 
 
 def test_a_peer_that_does_not_answer_a_ping_is_closed_after_40_seconds() -> None:
-    rig = Rig().upgraded()
+    rig = Rig().asked()
     while not rig.peer.connection.take_output():  # the ping is sent, and lost
         rig.worker.turn(0.25)
     rig.worker.turn(PONG_TIMEOUT_S - 1)
@@ -128,7 +155,7 @@ def test_a_peer_that_does_not_answer_a_ping_is_closed_after_40_seconds() -> None
 
 
 def test_a_pong_that_comes_after_35_seconds_is_in_time() -> None:
-    rig = Rig().upgraded()
+    rig = Rig().asked()
     while not (ping := rig.peer.connection.take_output()):
         rig.worker.turn(0.25)
     rig.worker.turn(35)

@@ -158,7 +158,7 @@ class ListenerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_than_one_message_is_held(self) -> None:
-        assert len(self.end._reader._buffer) < 2 + 1024
+        assert len(self.end._reader.buffer) < 2 + 1024
 
 
 class DialerMachine(ListenerMachine):

@@ -245,6 +245,8 @@ def test_a_full_socket_pauses_the_session_and_an_empty_one_unpauses_it() -> None
         calls: list[str] = []
 
         class Session:
+            congested = False
+
             def pause(self) -> None:
                 calls.append("pause")
 

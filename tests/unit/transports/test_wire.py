@@ -139,6 +139,8 @@ def test_output_that_a_flush_produces_leaves_in_the_next_turn() -> None:
     rig = Rig()
 
     class Taken:
+        congested = True
+
         def output_taken(self) -> None:
             if len(rig.end.written) == 1:
                 rig.say(b"resumed")
@@ -236,6 +238,7 @@ def test_a_goodbye_that_a_deadline_says_reaches_a_wire_that_waits_for_its_flush(
 @pytest.mark.parametrize(("unsent", "ends"), [(OUTPUT_LIMIT_BYTES, False), (OUTPUT_LIMIT_BYTES + 1, True)])
 def test_a_peer_that_does_not_read_is_ended_when_too_much_waits(unsent: int, ends: bool) -> None:
     rig = Rig()
+    rig.wire.pause()  # as the socket's end does above the high-water mark
     rig.end.unsent = unsent
     rig.say(b"pong")
     rig.loop.turn()
