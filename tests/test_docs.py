@@ -17,8 +17,12 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/check.md",
+    "docs/install.md",
     "docs/interop.md",
     "docs/relay-behaviour.md",
+    "docs/security.md",
+    "docs/troubleshooting.md",
+    "docs/upgrade.md",
     "docs/wallets.md",
 )
 

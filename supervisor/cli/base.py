@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Final
 
 import click
@@ -27,6 +28,11 @@ class FailedError(Exception):
 
 class Command(click.Command):
     """A command whose errors are one line on standard error: FailedError exit code 1, ConfigError exit code 2."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # click keeps the lines of a paragraph that begins with a backspace; docstrings write it as backslash and b.
+        options["help"] = cleandoc(options.get("help") or "").replace("\\b\n", "\n\b\n")
+        super().__init__(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""

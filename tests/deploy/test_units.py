@@ -15,6 +15,7 @@ from tests.support.client import Client
 from tests.support.real_systemd import COMMAND, ENVIRONMENT, RealSystemd
 from tests.support.relay import ROOT
 from tests.support.toolchain import required_program
+from transports.identity import HostKey, peer_id_text
 
 DEPLOY = ROOT / "config" / "deploy"
 SERVICE = DEPLOY / "frost-relay.service"
@@ -127,6 +128,21 @@ def test_the_identity_survives_a_restart_although_the_user_is_made_anew(tmp_path
         assert systemd.control("restart", UNIT) == ""
         first, second = systemd.read("/run/relay.out").split()
         assert first == second
+
+
+def test_a_key_that_root_took_over_before_the_first_start_is_the_services_own_then(tmp_path: Path) -> None:
+    host = HostKey.generate()
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    with RealSystemd(tmp_path, units(), {"relay.toml": config(address)}) as systemd:
+        (systemd.path("/run") / "old-relay.key").write_bytes(host.private_protobuf())
+        variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+        said = systemd.run("env", "-C", "/", *variables, *COMMAND.split(), "id", "--import", "/run/old-relay.key")
+        assert said == peer_id_text(host.peer_id)
+        start(systemd)
+        assert systemd.read("/run/relay.out").strip() == f"{address}/p2p/{said}"
+        key = systemd.path("/var/lib/private/frost-relay/identity.key").stat()
+        assert (key.st_mode & 0o777, key.st_uid != 0) == (0o600, True)
+        assert systemd.run("env", "-C", "/", *variables, *COMMAND.split(), "id") == said  # root may still ask
 
 
 def test_a_relay_that_gives_no_sign_of_life_is_started_again(tmp_path: Path) -> None:

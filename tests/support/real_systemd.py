@@ -1,8 +1,8 @@
 """A real systemd: PID 1 of namespaces of its own, with nothing but the units of a test.
 
-It shares the network with the test, and what is written it does not share at all: /etc is a copy, /run, /var and /opt
-are empty but for this project and this Python, which a user without a home directory can reach there. Needs root, and a
-cgroup hierarchy that it may own. No unit of this machine is seen.
+It shares the network with the test, unless it is to have its own, and nothing that is written: /etc and /usr/local/bin
+are copies, /run, /var and /opt are empty but for this project and this Python, which a user without a home can reach
+there. Needs root, and a cgroup hierarchy that it may own. No unit of this machine is seen.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ from tests.support.relay import ROOT
 from tests.support.toolchain import missing, required_program
 
 PROJECT: Final = "/opt/project"
+PACKAGES: Final = "/opt/packages"
+"""What this Python has installed."""
 _PYTHON: Final = "/opt/python"
 COMMAND: Final = f"{_PYTHON}/bin/python3 -m supervisor.cli"
 """`frost-relay`, for a unit with `ENVIRONMENT`."""
-ENVIRONMENT: Final = {
-    "PYTHONPATH": f"{PROJECT}:{PROJECT}/{Path(sysconfig.get_path('purelib')).relative_to(ROOT)}",
-    "LD_LIBRARY_PATH": f"{_PYTHON}/lib",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
+ENVIRONMENT: Final = {"PYTHONPATH": f"{PROJECT}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
 START_LIMIT_S: Final = 20.0
 _SYSTEMD: Final = "/lib/systemd/systemd"
 _TARGETS: Final = ("sysinit", "basic", "shutdown", "multi-user", "sockets", "network-online", "umount", "local-fs")
@@ -44,26 +42,37 @@ mount -o remount,bind,ro /proc/sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p "$1/mounts"
 mount -t tmpfs tmpfs "$1/mounts"
-mkdir "$1/mounts/project" "$1/mounts/python" "$1/mounts/upper" "$1/mounts/work"
+mkdir "$1/mounts/project" "$1/mounts/packages" "$1/mounts/python"
 mount --bind "{ROOT}" "$1/mounts/project"
+mount --bind "{sysconfig.get_path("purelib")}" "$1/mounts/packages"
 mount --bind "{sys.base_prefix}" "$1/mounts/python"
-mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/mounts/upper,workdir=$1/mounts/work" /etc
+for each in /etc /usr/local/bin; do
+    mkdir -p "$1/mounts/upper$each" "$1/mounts/work$each"
+    mount -t overlay overlay -o "lowerdir=$each,upperdir=$1/mounts/upper$each,workdir=$1/mounts/work$each" $each
+done
 for each in /run /var/lib /var/cache /var/log /opt; do mount -t tmpfs tmpfs $each; done
-mkdir -p {PROJECT} {_PYTHON} /run/systemd/system /run/lock
+mkdir -p {PROJECT} {PACKAGES} {_PYTHON} /run/systemd/system /run/lock
 mount --bind "$1/mounts/project" {PROJECT}
+mount --bind "$1/mounts/packages" {PACKAGES}
 mount --bind "$1/mounts/python" {_PYTHON}
-rm -rf /etc/frost-relay
+rm -rf /etc/frost-relay /etc/systemd/system/*
+if [ "$2" = alone ]; then ip link set lo up; fi
 cp -r "$1/etc" /etc/frost-relay
+echo {_PYTHON}/lib > /etc/ld.so.conf.d/0-python.conf
+ldconfig -X
 cd /
-export SYSTEMD_UNIT_PATH="$1/units" container=other
+export SYSTEMD_UNIT_PATH="$1/units:/etc/systemd/system" container=other
 exec {_SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=info
 """
 
 
 class RealSystemd:
-    """Context manager; `units` are files by their name, `etc` is what will be /etc/frost-relay."""
+    """Context manager; `units` are files by their name, `etc` is what will be /etc/frost-relay.
 
-    def __init__(self, folder: Path, units: Mapping[str, str], etc: Mapping[str, str]) -> None:
+    `alone`: on a network of its own, with loopback only and all ports free.
+    """
+
+    def __init__(self, folder: Path, units: Mapping[str, str], etc: Mapping[str, str], *, alone: bool = False) -> None:
         if os.geteuid() != 0:
             missing("root, to run a systemd in namespaces")
         if not Path(_SYSTEMD).exists():
@@ -72,6 +81,7 @@ class RealSystemd:
         self._nsenter = required_program("nsenter")
         required_program("systemctl")
         self.folder = folder
+        self._alone = alone
         self._cgroup = _own_cgroup(f"frost-relay-test-{os.getpid()}")
         for target in _TARGETS:
             _write(folder / "units" / f"{target}.target", "[Unit]\nDefaultDependencies=no\n")
@@ -83,10 +93,11 @@ class RealSystemd:
 
     def __enter__(self) -> Self:
         self._log = (self.folder / "systemd.log").open("wb")
-        command = (self._unshare, "--pid", "--fork", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child=SIGKILL")
+        command = [self._unshare, "--pid", "--fork", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child=SIGKILL"]
+        command += ["--net"] if self._alone else []
         self.process = subprocess.Popen(
             ["sh", "-c", f'echo $$ > {self._cgroup}/cgroup.procs; exec "$@"', "sh", *command, "sh", "-c", _BOOT, "sh",
-             str(self.folder)],
+             str(self.folder), "alone" if self._alone else ""],
             stdout=self._log,
             stderr=self._log,
             stdin=subprocess.DEVNULL,
@@ -127,7 +138,7 @@ class RealSystemd:
         return said
 
     def _inside(self, *command: str) -> tuple[str, int]:
-        enter = [self._nsenter, "-t", str(self._init()), "-m", "-p", "-C"]
+        enter = [self._nsenter, "-t", str(self._init()), "-m", "-p", "-C", "-n"]
         done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
         return (done.stdout + done.stderr).strip(), done.returncode
 

@@ -4,8 +4,10 @@ import base64
 import os
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -166,3 +168,17 @@ def test_help_has_examples_and_exit_codes() -> None:
 
 def test_an_unknown_option_is_a_usage_error() -> None:
     assert CliRunner().invoke(cli.server, ["--nonsense"]).exit_code == 2
+
+
+def commands_of(group: click.Group, *before: str) -> Iterator[list[str]]:
+    for name, command in group.commands.items():
+        yield [*before, name]
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *before, name)
+
+
+@pytest.mark.parametrize("command", list(commands_of(cli.main)), ids=" ".join)
+def test_every_example_of_the_help_has_a_line_of_its_own(home: dict[str, str], command: list[str]) -> None:
+    lines = call(home, *command, "--help").stdout.splitlines()
+    assert not any("\b" in line for line in lines)
+    assert all(line.count(" frost-relay ") <= 1 for line in lines)
