@@ -60,6 +60,7 @@ if [ "$2" = alone ]; then ip link set lo up; fi
 cp -r "$1/etc" /etc/frost-relay
 echo {_PYTHON}/lib > /etc/ld.so.conf.d/0-python.conf
 ldconfig -X
+mount --make-rshared / # as an init does; credentials are mounted through it
 cd /
 export SYSTEMD_UNIT_PATH="$1/units:/etc/systemd/system" container=other
 exec {_SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=info
