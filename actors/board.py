@@ -76,6 +76,9 @@ class BoardRow:
     circuits = _Integer(7)
     pending_handshakes = _Integer(8)
     log_lines_dropped = _Integer(9)
+    reload = _Integer(10)
+    """Number of the reload whose settings the process lives by. Main's is the latest that has begun, the supervisor's
+    the latest that is over."""
 
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers

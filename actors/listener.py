@@ -53,6 +53,10 @@ class ListenerActor(LoopActor):
         )
         _logger.info("listening", slot=slot.name, address=slot.listener)
 
+    def updated(self) -> None:
+        """Serve by other settings."""
+        self._worker.update(self.boot)
+
     async def stop(self) -> None:
         """Accept no more, then say goodbye to everybody."""
         self._server.close()

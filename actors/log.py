@@ -28,13 +28,22 @@ def _plain(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
 class _Output:
     """The one place that lines pass: a threshold and a sink, both replaceable at run time."""
 
-    __slots__ = ("dropped", "sink", "threshold")
+    __slots__ = ("dropped", "setter", "sink", "threshold")
 
     def __init__(self) -> None:
         self.dropped = 0
         """Lines of this process that could not be written."""
         self.threshold = WARNING
         self.sink: Callable[[str, str, str, dict[str, Any]], None] = _plain
+        self.setter: Callable[[str, str], None] = self._set_threshold
+        """Takes another level and format; supervisor/logs.py puts its own here."""
+
+    def _set_threshold(self, level: str, _form: str) -> None:
+        self.threshold = LEVELS[level]
+
+    def change(self, level: str, form: str) -> None:
+        """Lines of this process are written from `level` upwards and in this format from now on."""
+        self.setter(level, form)
 
 
 OUTPUT = _Output()

@@ -1,8 +1,8 @@
 """LoopActor: an actor whose only thread runs a uvloop event loop, with Thespian inside it (actors/loop_selector.py).
 
-Thespian brings the first message (Boot), the request to exit and what else is rare; the loop does the work. This base
-beats the heart, answers Ready, bounds the end, and sees to it that a fault in a handler ends the process on purpose:
-Thespian would run the handler a second time. It must never touch a peer's bytes.
+Thespian brings the first message (Boot), other settings (Update), the request to exit and what else is rare; the loop
+does the work. This base beats the heart, answers Ready and Updated, bounds the end, and sees to it that a fault in a
+handler ends the process on purpose: Thespian would run the handler a second time. It must never touch a peer's bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -18,7 +19,7 @@ from thespian.actors import Actor, ActorExitRequest
 from actors import log, metrics
 from actors.board import Board, BoardRow
 from actors.loop_selector import LoopDriver, LoopSelector
-from actors.messages import Boot, Ready
+from actors.messages import Boot, Ready, Update, Updated
 from actors.process import die, name_process
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ class LoopActor(Actor):
     async def stop(self) -> None:
         """End in order; cut off after supervision.stop_timeout_s."""
 
+    def updated(self) -> None:
+        """`boot` has other settings or announced addresses: live by them from now on. Must not wait."""
+
     def handle(self, message: object, sender: ActorAddress) -> bool:
-        """A control message other than Boot and exit. Returns False when it is not one of this actor's."""
+        """A control message other than Boot, Update and exit. Returns False when it is not one of this actor's."""
         return False
 
     def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802 - Thespian's name
@@ -55,6 +59,8 @@ class LoopActor(Actor):
     def _dispatch(self, message: object, sender: ActorAddress) -> None:
         if isinstance(message, Boot):
             self._begin(message, sender)
+        elif isinstance(message, Update):
+            self._update(message, sender)
         elif isinstance(message, ActorExitRequest):
             self._end()
         elif not self.handle(message, sender):
@@ -63,6 +69,7 @@ class LoopActor(Actor):
     def _begin(self, boot: Boot, supervisor: ActorAddress) -> None:
         self.boot = boot
         self.row = Board.attach(boot.board_fd).row(boot.slot.index)
+        self.row.reload = boot.number
         name_process(boot.slot.name)
         metrics.adopt(str(boot.slot.index))
         self.loop = uvloop.new_event_loop()
@@ -72,6 +79,21 @@ class LoopActor(Actor):
         self._beat()
         self._driver.run(self.start())
         self.send(supervisor, Ready(boot.slot.name, os.getpid()))
+
+    def _update(self, update: Update, supervisor: ActorAddress) -> None:
+        """Take over newer settings; older ones, which were overtaken on their way, are answered and change nothing.
+
+        Before Boot nothing is answered: the supervisor tells us again once we are ready.
+        """
+        if getattr(self, "loop", None) is None:
+            return
+        if update.number > self.boot.number:
+            settings = update.settings
+            self.boot = replace(self.boot, number=update.number, settings=settings, announced=update.announced)
+            log.OUTPUT.change(settings.log.level, settings.log.format)
+            self.updated()
+            self.row.reload = update.number
+        self.send(supervisor, Updated(self.boot.slot.name, self.boot.number))
 
     def _beat(self) -> None:
         self.row.beat = time.monotonic()

@@ -1,7 +1,9 @@
 """The control plane's messages: what main, the supervisor and its children say to each other over Thespian.
 
-They are few and rare (a spawn, a readiness, an end). Nothing here may carry what the data plane says; that goes over
-the registry and worker links. Every message is a frozen dataclass, because each is pickled on its way.
+They are few and rare (a spawn, a readiness, other settings, an end). Nothing here may carry what the data plane says;
+that goes over the registry and worker links. Every message is a frozen dataclass, because each is pickled on its way.
+Thespian may deliver them in another order than they were sent in, so settings carry a number, and an older one never
+replaces a newer.
 """
 
 from __future__ import annotations
@@ -35,6 +37,21 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a reload. From main to the supervisor when it was refused."""
+
+    number: int
+    """Which reload, counted from 1."""
+    error: str = ""
+    """Why it was refused, in one line; then nothing has changed."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new value waits for a restart."""
+    late: tuple[str, ...] = ()
+    """Slots that had not taken the settings over when the time was up; they are told again until they have."""
+    at_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """First message to each child of the supervisor: all it needs to serve."""
 
@@ -54,6 +71,10 @@ class Boot:
     """The whole tree."""
     admin_token: str = field(default="", repr=False)
     """What must be known over TCP to ask for more than health; empty: no token. Never logged."""
+    number: int = 0
+    """Of the reload that brought these settings; 0 is the start."""
+    outcomes: tuple[Outcome, ...] = ()
+    """Of the latest reloads, the newest last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,7 @@ class Begin:
     actors: tuple[tuple[Role, str], ...]
     """For each role that has children, the dotted name of its actor class."""
     event_fd: int
-    """Inherited eventfd, written once when every slot serves and once when the last child has ended."""
+    """Inherited eventfd, written when every slot serves, when a reload is over, and when the last child has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +95,33 @@ class Ready:
 
     slot_name: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Main to supervisor, and on to each child: live by these settings from now on. Answered by Updated."""
+
+    number: int
+    """Of the reload, counted from 1."""
+    settings: Settings
+    announced: tuple[str, ...]
+    needs_restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Child to supervisor: this slot lives by the settings of that number."""
+
+    slot_name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reloads:
+    """Supervisor to admin: what came of the latest reloads, to be shown."""
+
+    outcomes: tuple[Outcome, ...]
+    """The newest last."""
 
 
 @dataclass(frozen=True, slots=True)

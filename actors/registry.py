@@ -82,6 +82,16 @@ class Registry:
         """Connections counted in all workers."""
         return self._connection_count
 
+    def change_limits(self, limits: Limits, now: float) -> None:
+        """Other limits from now on. What is held stays, also above them; what was asked is still charged."""
+        if limits == self._limits:
+            return
+        self._limits = limits
+        self._reservation_rate_of_peer.change(limits.reservation_rate_per_peer, now)
+        self._reservation_rate_of_ip.change(limits.reservation_rate_per_ip, now)
+        self._circuit_rate_of_peer.change(limits.circuit_rate_per_peer, now)
+        self._circuit_rate_of_ip.change(limits.circuit_rate_per_ip, now)
+
     # --- reservations ---
 
     def reserve(self, worker: str, peer: bytes, connection: int, ip: str, now: float) -> Grant | Reason:

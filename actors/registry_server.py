@@ -285,6 +285,10 @@ class RegistryActor(LoopActor):
         """Ends all links."""
         await self._server.stop()
 
+    def updated(self) -> None:
+        """Grants by other limits from now on."""
+        self._registry.change_limits(self.boot.settings.limits, time.monotonic())
+
     def _left_behind(self, path: str) -> list[str]:
         """The workers that a registry which died has left behind; none if there was no registry before."""
         return [slot.name for slot in self.boot.slots if slot.role == "listener"] if os.path.exists(path) else []

@@ -29,6 +29,7 @@ from actors.rate_table import RateTable
 from actors.registry_link import RegistryLink
 from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
 from actors.stop import StopCall
+from actors.sweep import Sweep
 from actors.voucher import reservation_voucher
 from actors.worker_link import Request, WorkerLinks
 from transports.address import multiaddr_bytes, with_peer
@@ -54,13 +55,11 @@ class Worker:
     def __init__(self, boot: Boot, loop: asyncio.AbstractEventLoop, transport: str) -> None:
         self.boot = boot
         self.name = boot.slot.name
-        self.settings = boot.settings
         self.transport = transport
         self.loop = loop
         self.now_s = time.monotonic()
         self.board = Board.attach(boot.board_fd)
         self.row = self.board.row(boot.slot.index)
-        self.access = AccessRules.from_settings(boot.settings.access)
         self.deadlines = Deadlines(self.now_s, self.fault)
         self.flusher = Flusher(loop, self.fault)
         self.peers: dict[int, Peer] = {}
@@ -72,7 +71,10 @@ class Worker:
         self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
         self._tick: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Event | None = None
-        self._prepare_answers(HostKey.from_seed(boot.host_seed))
+        self._host = HostKey.from_seed(boot.host_seed)
+        self.static_key = StaticKey(self._host, MUXERS)
+        self._sweep: Sweep[Peer] | None = None
+        self._live_by(boot)
         self.registry = RegistryLink(
             f"{boot.runtime_dir}/registry.sock",
             self.name,
@@ -87,11 +89,38 @@ class Worker:
             self, loop, self.flusher, lambda name: f"{boot.runtime_dir}/link-{index_of[name]}.sock"
         )
 
-    def _prepare_answers(self, host: HostKey) -> None:
+    def update(self, boot: Boot) -> None:
+        """Live by other settings. Whoever is here and still allowed stays, also above a limit that is lower now.
+
+        A page's Origin is asked for once, at its upgrade.
+        """
+        self._live_by(boot)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = Sweep(self.loop, self.peers.values(), self._look_again)
+
+    def _look_again(self, peer: Peer) -> None:
+        """A peer that was here before the settings changed."""
+        if peer.wire.closing:
+            return
+        peer.connection.limit_streams(self.settings.limits.max_streams_per_connection)
+        if peer.counted_as and not self.access.address_allowed(peer.ip):
+            peer.wire.close(LimitError(Reason.SUBNET_DENIED))
+        elif peer.key and not self.access.peer_allowed(peer.key):
+            peer.wire.close(LimitError(Reason.PEER_DENIED))
+
+    def _live_by(self, boot: Boot) -> None:
+        """Settings and announced addresses, and what is made of them."""
+        self.boot = boot
+        self.settings = boot.settings
+        # TLS shakes hands before the connection is seen here, and its half of the time is then over.
+        self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if self.transport == "wss" else 1)
+        self.access = AccessRules.from_settings(boot.settings.access)
+        self._prepare_answers()
+
+    def _prepare_answers(self) -> None:
         """What every peer is told alike, serialized once."""
-        limits = self.settings.limits
-        self._host = host
-        self.static_key = StaticKey(host, MUXERS)
+        limits, host = self.settings.limits, self._host
         addresses = [multiaddr_bytes(text) for text in self.boot.announced]
         self.addresses = [with_peer(address, host.peer_id) for address in addresses]
         self.identify = identify.IdentifyAnswer(host, addresses, PROTOCOLS, AGENT_VERSION, time.time_ns())
@@ -115,6 +144,8 @@ class Worker:
         """Say goodbye to every peer, and wait until it is said. Whoever calls this bounds the wait."""
         if self._tick is not None:
             self._tick.cancel()
+        if self._sweep is not None:
+            self._sweep.cancel()
         for circuit in list(self.circuits.values()):
             circuit.finish(End.DRAIN)
         for peer in list(self.peers.values()):

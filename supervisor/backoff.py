@@ -16,10 +16,10 @@ _FIRST_PAUSE_S = 0.25
 class Backoff:
     """The pauses of one slot: 0, 0.25, 0.5, 1 … `max_s`."""
 
-    __slots__ = ("_max_s", "quick_deaths")
+    __slots__ = ("max_s", "quick_deaths")
 
     def __init__(self, max_s: float) -> None:
-        self._max_s = max_s
+        self.max_s = max_s
         self.quick_deaths = 0
 
     def died(self, lived_s: float) -> float:
@@ -30,7 +30,7 @@ class Backoff:
         if self.quick_deaths == 1:
             return 0.0
         exponent = min(self.quick_deaths - 2, 32)  # 2**32 quarters of a second are beyond any maximum
-        return min(_FIRST_PAUSE_S * 2.0**exponent, self._max_s)
+        return min(_FIRST_PAUSE_S * 2.0**exponent, self.max_s)
 
     @property
     def failed(self) -> bool:

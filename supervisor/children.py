@@ -121,6 +121,12 @@ class Children:
         first = [each for each in self._children.values() if each.slot.role == "registry"]
         return self._start(first or list(self._children.values()), now)
 
+    def set_limits(self, hang_timeout_s: float, backoff_max_s: float) -> None:
+        """Other limits from now on; a pause that has begun ends when it would have."""
+        self._hang_timeout_s = hang_timeout_s
+        for child in self._children.values():
+            child.backoff.max_s = backoff_max_s
+
     def pid(self, name: str) -> int:
         """The process in a slot, 0 for none."""
         return self._children[name].row.pid

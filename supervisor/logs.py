@@ -153,11 +153,19 @@ class _StandardHandler(logging.Handler):
 
 
 def configure(level: str, form: str, fd: int = 2) -> None:
-    """Send the log lines of this process and all forked from it to `fd`, as "text" or "json", from `level` upwards."""
+    """Send the log lines of this process and all forked from it to `fd`, as "text" or "json", from `level` upwards.
+
+    Level and format can be changed later, in each process by itself, with `actors.log.OUTPUT.change`.
+    """
     writer = Writer(destination(fd))
-    render = json_line if form == "json" else text_line
-    log.OUTPUT.sink = lambda *parts: writer.line(render(*parts))
-    log.OUTPUT.threshold = log.LEVELS[level]
     root = logging.getLogger()
     root.handlers[:] = [_StandardHandler()]
-    root.setLevel(max(log.LEVELS[level], logging.WARNING))  # libraries speak up when something is wrong, and only then
+
+    def change(level: str, form: str) -> None:
+        render = json_line if form == "json" else text_line
+        log.OUTPUT.sink = lambda *parts: writer.line(render(*parts))
+        log.OUTPUT.threshold = log.LEVELS[level]
+        root.setLevel(max(log.LEVELS[level], logging.WARNING))  # libraries speak up only when something is wrong
+
+    log.OUTPUT.setter = change
+    change(level, form)

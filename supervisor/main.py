@@ -1,4 +1,4 @@
-"""Main: from settings to a running tree, and to its end. The parent of everything, and the only process with signals.
+"""Main: from settings to a running tree, to other settings, and to its end. The only process with signals.
 
 The order matters: check, open sockets, import, freeze, and only then fork, so that every process shares what is there
 and a wrong setting starts nothing. Main runs no event loop and no thread: PDEATHSIG follows the thread that forked.
@@ -13,17 +13,19 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Final
 
 from thespian.actors import ActorSystemException
 
 from actors import log
 from actors.board import Board, State
-from actors.messages import Begin, Boot, Role, Stop
+from actors.messages import Begin, Boot, Outcome, Role, Stop, Update
 from actors.process import name_process
 from actors.rate_table import RateTable
+from config.errors import ConfigError
 from config.settings import Settings
-from supervisor import logs, plan, system, systemd
+from supervisor import logs, plan, reload, system, systemd
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports.address import undialable_warnings
@@ -41,8 +43,9 @@ ACTORS: Final[Mapping[Role, str]] = {
 }
 _SUPERVISOR: Final = "supervisor.tree.SupervisorActor"
 _BEGIN_LIMIT_S: Final = 20.0
-_STOP_LIMIT_S: Final = 1.0
-"""How long main waits for the supervisor to take a message."""
+_TELL_LIMIT_S: Final = 1.0
+"""How long main waits for the supervisor to take a message that nothing depends on. One that does not take other
+settings hangs."""
 _ENDING_S: Final = 5.0
 """What the end takes beyond the grace of the listeners, at most: STOP_LAST_S, the kill, and a loaded machine."""
 _INTERACTIVE_GRACE_S: Final = 1.0
@@ -50,9 +53,13 @@ _INTERACTIVE_GRACE_S: Final = 1.0
 _logger = log.get_logger("main")
 
 
-def run(settings: Settings, environ: Mapping[str, str], actors: Mapping[Role, str] = ACTORS) -> int:
-    """Run the relay until it ends; returns the exit code. Raises ConfigError when nothing was started."""
+def run(read: Callable[[], Settings], environ: Mapping[str, str], actors: Mapping[Role, str] = ACTORS) -> int:
+    """Run the relay until it ends; returns the exit code. Raises ConfigError when nothing was started.
+
+    `read` gives the settings, now and at each reload; it raises ConfigError.
+    """
     started = time.monotonic()
+    settings = read()
     logs.configure(settings.log.level, settings.log.format)
     with runtime_directory(environ) as directory, closing(plan.prepare(settings, environ)) as ready:
         counters = os.path.join(directory, "counters")
@@ -64,7 +71,7 @@ def run(settings: Settings, environ: Mapping[str, str], actors: Mapping[Role, st
             environ, ready.slots, Board.attach(boot.board_fd), settings.supervision.hang_timeout_s
         )
         systemd.forget(os.environ)
-        return _Main(boot, ready, actors, started, reporter).run()
+        return _Main(boot, ready, actors, started, reload.Reader(read, environ, ready), reporter).run()
 
 
 def _preload(actors: Iterable[str]) -> None:
@@ -98,20 +105,29 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
 
 
 class _Main:
-    """One run: start the actor system and the supervisor, announce, wait, end."""
+    """One run: start the actor system and the supervisor, announce, wait, reload, end."""
 
     def __init__(
-        self, boot: Boot, ready: plan.Plan, actors: Mapping[Role, str], started: float, reporter: systemd.Reporter
+        self,
+        boot: Boot,
+        ready: plan.Plan,
+        actors: Mapping[Role, str],
+        started: float,
+        reader: reload.Reader,
+        reporter: systemd.Reporter,
     ) -> None:
         self._boot = boot
+        self._sockets = ready.sockets  # open as long as we live: successors of killed workers inherit them too
+        self._reader = reader
         self._reporter = reporter
+        self._announced = False
+        self._reload_wanted = False
         self._actors = tuple(actors.items())
         self._peer = peer_id_text(ready.host.peer_id)
-        self._sockets = ready.sockets  # open as long as we live: successors of killed workers inherit them too
         self._board = Board.attach(boot.board_fd)
         self._supervisor_row = self._board.row(plan.SUPERVISOR.index)
-        row = self._board.row(plan.MAIN.index)
-        row.pid, row.since, row.state = os.getpid(), started, State.READY
+        self._row = self._board.row(plan.MAIN.index)
+        self._row.pid, self._row.since, self._row.state = os.getpid(), started, State.READY
 
     def run(self) -> int:
         """Returns the exit code. Whatever happens, no process is left behind."""
@@ -135,17 +151,17 @@ class _Main:
         hang_timeout_s = self._boot.settings.supervision.hang_timeout_s
         watch = Watch(signals, event_fd, admin_pid, self._supervisor_row, hang_timeout_s, self._reporter.tick)
 
-        def ask_to_stop(grace_s: float) -> None:
-            with suppress(ActorSystemException):  # it does not listen: the wait has its limit
-                actor_system.tell_within(supervisor, Stop(grace_s), _STOP_LIMIT_S)
+        def tell(message: object) -> None:
+            limit_s = watch.hang_timeout_s if isinstance(message, Update) else _TELL_LIMIT_S
+            actor_system.tell_within(supervisor, message, limit_s)
 
-        return self._watch_over(watch, ask_to_stop)
+        return self._watch_over(watch, tell)
 
     def _note_system(self, pid: int) -> None:
         row = self._board.row(plan.SYSTEM.index)
         row.pid, row.since, row.state = pid, time.monotonic(), State.READY
 
-    def _watch_over(self, watch: Watch, ask_to_stop: Callable[[float], None]) -> int:
+    def _watch_over(self, watch: Watch, tell: Callable[[object], None]) -> int:
         while True:
             event = watch.wait()
             if event is Event.DEATH:
@@ -153,23 +169,62 @@ class _Main:
                 return EXIT_DIED
             if event is Event.STOP:
                 break
-            if self._supervisor_row.state is State.READY:
-                self._announce()
+            if event is Event.RELOAD:
+                self._reload_wanted = True
+            elif self._supervisor_row.state is State.READY:
+                self._on_word()
+            # One after the other: a signal that comes while a reload is under way asks for one more, and no more.
+            if self._reload_wanted and self._supervisor_row.reload == self._boot.number:
+                self._reload_wanted = False
+                self._reload(watch, tell)
         _logger.info("stopping", signal=watch.signal.name)
         grace_s = self._boot.settings.supervision.stop_timeout_s
         if watch.signal == signal.SIGINT:
             grace_s = min(grace_s, _INTERACTIVE_GRACE_S)
         self._reporter.stopping(grace_s + _ENDING_S)
+
+        def ask_to_stop(grace_s: float) -> None:
+            with suppress(ActorSystemException):  # it does not listen: the wait has its limit
+                tell(Stop(grace_s))
+
         stop_in_order(watch, ask_to_stop, self._supervisor_row, grace_s)
         _logger.info("stopped")
         return EXIT_CLEAN
 
+    def _reload(self, watch: Watch, tell: Callable[[object], None]) -> None:
+        """Read the configuration again; push it, or refuse it and change nothing."""
+        self._reporter.reloading()
+        self._row.reload += 1  # before the file is read: whoever asks for a reload later will see another number
+        number = self._row.reload
+        try:
+            change = self._reader.read_again(self._boot.settings)
+        except ConfigError as error:
+            _logger.error("reload refused", number=number, error=str(error))
+            with suppress(ActorSystemException):  # then it is not shown; the log has it
+                tell(Outcome(number, str(error), at_unix_s=time.time()))
+            self._reporter.ready()
+            return
+        settings = change.settings
+        self._boot = replace(self._boot, number=number, settings=settings, announced=change.announced)
+        log.OUTPUT.change(settings.log.level, settings.log.format)
+        watch.hang_timeout_s = settings.supervision.hang_timeout_s
+        self._reporter.expect(settings.supervision.hang_timeout_s)
+        for warning in undialable_warnings(change.announced):
+            _logger.warning(warning)
+        tell(Update(number, settings, change.announced, change.needs_restart))
+
+    def _on_word(self) -> None:
+        """Every slot serves for the first time, or a reload is over."""
+        if not self._announced:
+            self._announce()
+        self._reporter.ready()
+
     def _announce(self) -> None:
         """Every slot serves: say where, in one write."""
+        self._announced = True
         for warning in undialable_warnings(self._boot.announced):
             _logger.warning(warning)
         _logger.info("relay ready", peer=self._peer, processes=len(self._boot.slots))
         lines = "".join(f"{address}/p2p/{self._peer}\n" for address in self._boot.announced)
         with suppress(OSError):  # nobody has to read it
             os.write(1, lines.encode())
-        self._reporter.ready()

@@ -8,6 +8,7 @@ operator got wrong leaves here as a ConfigError; nothing is forked here.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,8 @@ MAIN: Final = Slot(0, "main", "main")
 SYSTEM: Final = Slot(1, "system", "system")
 SUPERVISOR: Final = Slot(2, "supervisor", "supervisor")
 REGISTRY: Final = Slot(3, "registry", "registry")
+MAX_SETTINGS_BYTES: Final = 8 << 20
+"""Every process is sent the settings, in messages of bounded size (seal.py): room for 100,000 peer IDs and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Plan:
     """Everything main needs to start the tree. Holds the listening sockets open for as long as the relay runs."""
 
     host: HostKey
+    bound: tuple[ListenAddress, ...]
+    """The listeners' addresses, with the ports that were bound."""
     announced: tuple[str, ...]
     """Without /p2p, wildcards resolved, best first."""
     slots: tuple[Slot, ...]
@@ -71,6 +76,10 @@ def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress
 
     Returns the listeners' addresses as configured, so with port 0 where the kernel is to choose.
     """
+    size_bytes = len(pickle.dumps(settings))
+    if size_bytes > MAX_SETTINGS_BYTES:
+        expected = f"lists that take up to {MAX_SETTINGS_BYTES} bytes together"
+        raise ConfigError("access", f"lists of {size_bytes} bytes", expected)
     addresses = tuple(_check_listener(index, each) for index, each in enumerate(settings.listeners))
     AccessRules.from_settings(settings.access)
     read_token(settings.admin.token_file)
@@ -121,7 +130,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
         announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
         token = read_token(settings.admin.token_file)
         undo.pop_all()
-    return Plan(host, announced, _distinct(slots), tuple(opened), control, token)
+    return Plan(host, tuple(bound), announced, _distinct(slots), tuple(opened), control, token)
 
 
 def _open(address: ListenAddress, count: int, key: str, passed: PassedSockets) -> tuple[ListenAddress, list[socket]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from supervisor.thespian_parts import stream, tcp
 
-MAX_MESSAGE_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 16 << 20
 _SEAL_BYTES = 16
 _MAX_HEADER_BYTES = 20  # Thespian's header is the length in decimal digits and ">"
 

@@ -129,7 +129,7 @@ class Reporter:
         self._interval_s = min(REPORT_S, watchdog_s / 2) if notifier else _NEVER
         self._listeners = [row for slot, row in places if slot.role == "listener"]
         self._hearts = [(slot.name, _Heart(row)) for slot, row in places if slot.role not in {"main", "system"}]
-        self._hang_s = hang_timeout_s + HANG_MARGIN_S
+        self.expect(hang_timeout_s)
         self._clock = clock
         self._last = self._due = clock()
         self._status = ""
@@ -143,6 +143,10 @@ class Reporter:
         """As systemd wants it; silent when nobody asked. Raises ConfigError."""
         places = [(slot, board.row(slot.index)) for slot in slots]
         return cls(Notifier(environ.get("NOTIFY_SOCKET", "")), watchdog_s(environ), places, hang_timeout_s)
+
+    def expect(self, hang_timeout_s: float) -> None:
+        """The supervisor replaces a process that was silent for so long, from now on."""
+        self._hang_s = hang_timeout_s + HANG_MARGIN_S
 
     def tick(self) -> float:
         """Say what is due. Returns after how many seconds something will be."""

@@ -1,8 +1,8 @@
 """SupervisorActor: the parent of registry, listeners and admin. Does what Children decides, and tells it what happened.
 
 It holds no connection and runs no event loop: it wakes once a second to look at the heartbeats, and when a child says
-something or dies. If it fails, the whole tree goes (supervisor/system.py), and the service manager starts the relay
-again.
+something or dies. Other settings pass through it to every child (rollout.py). If it fails, the whole tree goes
+(supervisor/system.py), and the service manager starts the relay again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExi
 
 from actors import log
 from actors.board import Board, State
-from actors.messages import Begin, Ready, Slot, Stop
+from actors.messages import Begin, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
 from actors.process import die, name_process
 from supervisor import system
 from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToEnd, Children, Kill, Spawn
+from supervisor.rollout import Rollout
 
 CHILD_ROLES: Final = frozenset({"registry", "listener", "admin"})
 
@@ -52,6 +53,8 @@ class SupervisorActor(Actor):
             self._on_ready(message)
         elif isinstance(message, Begin):
             self._on_begin(message)
+        elif isinstance(message, Update | Updated | Outcome):
+            self._on_reload(message)
         elif isinstance(message, Stop):
             self._act(self._children.stop(self.clock(), message.grace_s))
         elif isinstance(message, PoisonMessage):
@@ -70,6 +73,7 @@ class SupervisorActor(Actor):
         self._addresses: dict[str, ActorAddress] = {}
         self._armed = float("inf")
         self._children = Children(slots, board.row, limits.hang_timeout_s, limits.backoff_max_s)
+        self._rollout = Rollout()
         now = self.clock()
         self._row.pid, self._row.since, self._row.beat, self._row.state = os.getpid(), now, now, State.STARTING
         self.wakeupAfter(timedelta(seconds=TICK_S), _TICK)
@@ -83,9 +87,13 @@ class SupervisorActor(Actor):
         else:
             self._armed = float("inf")
         self._act(self._children.tick(now))
+        if payload == _TICK:
+            self._tell_behind()
+            self._settle_reload()
 
     def _on_ready(self, ready: Ready) -> None:
         _logger.info("process serves", name=ready.slot_name, pid=ready.pid)
+        self._tell_behind(ready.slot_name)
         self._act(self._children.ready(ready.slot_name, ready.pid, self.clock()))
 
     def _on_exited(self, address: ActorAddress) -> None:
@@ -94,6 +102,7 @@ class SupervisorActor(Actor):
         if name is None:
             return
         del self._addresses[name]
+        self._rollout.gone(name)
         pid = self._children.pid(name)
         code = system.exit_code(self, pid)
         actions = self._children.exited(name, self.clock())
@@ -101,6 +110,59 @@ class SupervisorActor(Actor):
         say = _logger.info if state is State.STOPPED else _logger.warning
         say("process ended", name=name, pid=pid, how=_how(code), now=state.name.lower())
         self._act(actions)
+        self._settle_reload()
+
+    # --- other settings ---
+
+    def _on_reload(self, message: Update | Updated | Outcome) -> None:
+        match message:
+            case Update():
+                self._on_update(message)
+            case Updated():
+                self._rollout.taken(message.slot_name, message.number)
+                self._settle_reload()
+            case Outcome():  # main has refused a configuration: nothing changes, but it is shown
+                self._rollout.note(message)
+                self._show_outcomes()
+
+    def _on_update(self, update: Update) -> None:
+        """Live by them ourselves, keep them for who is started from now on, and tell everybody."""
+        if not self._rollout.begin(update, self.clock()):
+            return
+        settings = update.settings
+        boot = replace(self._begin.boot, number=update.number, settings=settings, announced=update.announced)
+        self._begin = replace(self._begin, boot=boot)
+        log.OUTPUT.change(settings.log.level, settings.log.format)
+        self._children.set_limits(settings.supervision.hang_timeout_s, settings.supervision.backoff_max_s)
+        self._tell_behind()
+        self._settle_reload()
+
+    def _tell_behind(self, only: str = "") -> None:
+        """Tell the children that live by older settings, again and again: a message may be lost with its receiver."""
+        for name in self._rollout.behind():
+            if only in {"", name}:
+                self.send(self._addresses[name], self._rollout.update)
+
+    def _settle_reload(self) -> None:
+        """When the reload under way is over, say so in the log, to main and to the admin process."""
+        outcome = self._rollout.over(self.clock(), time.time())
+        if outcome is None:
+            return
+        fields = {"needs_restart": " ".join(outcome.needs_restart)} if outcome.needs_restart else {}
+        if outcome.late:
+            _logger.warning("reload not taken over in time", number=outcome.number, by=" ".join(outcome.late), **fields)
+        else:
+            _logger.info("reloaded", number=outcome.number, **fields)
+        self._show_outcomes()
+        self._row.reload = outcome.number
+        os.eventfd_write(self._begin.event_fd, 1)
+
+    def _show_outcomes(self) -> None:
+        outcomes = self._rollout.outcomes
+        self._begin = replace(self._begin, boot=replace(self._begin.boot, outcomes=outcomes))
+        for slot in self._begin.boot.slots:
+            if slot.role == "admin" and slot.name in self._addresses:
+                self.send(self._addresses[slot.name], Reloads(outcomes))
 
     # --- what Children decided ---
 
@@ -123,6 +185,7 @@ class SupervisorActor(Actor):
     def _spawn(self, slot: Slot) -> None:
         address = self.createActor(self._actors[slot.role])
         self._addresses[slot.name] = address
+        self._rollout.spawned(slot.name)
         self._children.spawned(slot.name, system.newest_child_pid(self))
         self.send(address, replace(self._begin.boot, slot=slot))
 

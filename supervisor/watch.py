@@ -35,6 +35,8 @@ class Event(Enum):
     """The supervisor has changed its state."""
     STOP = auto()
     """SIGTERM or SIGINT."""
+    RELOAD = auto()
+    """SIGHUP."""
     DEATH = auto()
     """The actor system's admin is gone, or the supervisor hangs."""
     TIMEOUT = auto()
@@ -75,7 +77,7 @@ class Watch:
         self._event_fd = event_fd
         self._admin_fd = os.pidfd_open(admin_pid)
         self._supervisor = supervisor
-        self._hang_timeout_s = hang_timeout_s
+        self.hang_timeout_s = hang_timeout_s
         self._between = between
         self._beat, self._silent_s = supervisor.beat, 0.0
         self.signal = signal.SIGTERM
@@ -85,7 +87,7 @@ class Watch:
         """The next event that is not in `ignore`; TIMEOUT after `limit_s` seconds."""
         end = _NEVER if limit_s is None else time.monotonic() + limit_s
         while True:
-            left_s = min(self._hang_timeout_s / _LOOKS, self._between(), end - time.monotonic())
+            left_s = min(self.hang_timeout_s / _LOOKS, self._between(), end - time.monotonic())
             if left_s <= 0:
                 return Event.TIMEOUT
             event = self._select(left_s)
@@ -100,27 +102,26 @@ class Watch:
         beat = self._supervisor.beat
         self._silent_s = self._silent_s + waited_s if beat == self._beat else 0.0
         self._beat = beat
-        return self._silent_s >= self._hang_timeout_s
+        return self._silent_s >= self.hang_timeout_s
 
     def _select(self, limit_s: float) -> Event | None:
         fds = [self._signals.fd, self._event_fd, self._admin_fd]
         ready, _, _ = select.select(fds, [], [], limit_s)
-        if self._signals.fd in ready and self._stop_signal():
-            return Event.STOP
+        if self._signals.fd in ready and (asked := self._asked()) is not None:
+            return asked
         if self._event_fd in ready:
             os.eventfd_read(self._event_fd)
             return Event.WORD
         return Event.DEATH if self._admin_fd in ready else None
 
-    def _stop_signal(self) -> bool:
-        """Whether one of the signals that came asks us to stop. A number that is no signal of ours is a child's."""
+    def _asked(self) -> Event | None:
+        """What the signals that came ask for; the end comes first. A number that is no signal of ours is a child's."""
         came = self._signals.read()
-        if signal.SIGHUP in came:
-            _logger.warning("SIGHUP ignored", hint="restart the relay to change its configuration")
         stopping = [number for number in came if number in {signal.SIGTERM, signal.SIGINT}]
         if stopping:
             self.signal = signal.Signals(stopping[0])
-        return bool(stopping)
+            return Event.STOP
+        return Event.RELOAD if signal.SIGHUP in came else None
 
 
 def adopt_orphans() -> None:
@@ -163,7 +164,7 @@ def stop_in_order(watch: Watch, ask: Callable[[float], None], supervisor: BoardR
     end = time.monotonic() + grace_s + 1.5
     ask(grace_s)
     while supervisor.state is not State.STOPPED:
-        event = watch.wait(end - time.monotonic())
+        event = watch.wait(end - time.monotonic(), ignore=frozenset({Event.RELOAD}))
         if event is not Event.WORD:
             _logger.warning("not stopped in order", because=event.name.lower())
             return

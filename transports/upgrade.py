@@ -97,6 +97,12 @@ class Connection:
         OutboundNegotiation(stream, protocol, handler, first)
         return stream
 
+    def limit_streams(self, max_streams: int) -> None:
+        """The peer may have so many streams open from now on; those that are open stay."""
+        self.max_streams = max_streams
+        if self.session is not None:
+            self.session.max_inbound = max_streams
+
     def go_away(self, code: GoAway) -> None:
         """Say goodbye when there is a session to say it in."""
         if self.session is not None:

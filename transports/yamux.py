@@ -58,7 +58,6 @@ class Session:
         "_fin_behind_body",
         "_handler",
         "_inbound",
-        "_max_inbound",
         "_max_resets",
         "_next_id",
         "_out",
@@ -73,6 +72,7 @@ class Session:
         "_waiting",
         "_wake",
         "congested",
+        "max_inbound",
         "streams",
     )
 
@@ -88,7 +88,7 @@ class Session:
         self._stream_type = stream_type
         self._handler = handler
         self._wake = wake
-        self._max_inbound = max_inbound_streams
+        self.max_inbound = max_inbound_streams
         # "The client side should use odd ID's, and the server even."
         self._next_id = 1 if initiator else 2
         self._peer_parity = 0 if initiator else 1
@@ -310,7 +310,7 @@ class Session:
             resets, self._resets_sent = self._resets_sent, 0
             self._spend_reset_budget(now_s, resets)
         stream = self._stream_type(self, stream_id, ACK)
-        if self._inbound >= self._max_inbound:
+        if self._inbound >= self.max_inbound:
             self._spend_reset_budget(now_s)
             self.send_frame(WINDOW_UPDATE, RST, stream_id, ErrorCode.RESOURCE_LIMIT_EXCEEDED, b"")
             return None

@@ -11,16 +11,21 @@ import json
 import os
 import socket
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from actors import log
 from actors.board import Board
 from actors.loop_actor import LoopActor
+from actors.messages import Reloads
 from actors.metrics import DIRECTORY_VARIABLE
 from supervisor import metrics
 from supervisor.admin.gate import ControlGate, Gate, NetworkGate
 from supervisor.admin.http import AdminProtocol, Answer, Request, Route
 from supervisor.admin.memory import Memory
 from supervisor.admin.status import Status
+
+if TYPE_CHECKING:
+    from thespian.actors import ActorAddress
 
 _logger = log.get_logger("admin")
 
@@ -69,6 +74,17 @@ class AdminActor(LoopActor):
         else:
             self._servers.append(await self.loop.create_server(connected, sock=listening))
         return listening
+
+    def updated(self) -> None:
+        """Shows other limits and addresses."""
+        self._status.update(self.boot)
+
+    def handle(self, message: object, sender: ActorAddress) -> bool:
+        """What came of a reload."""
+        if not isinstance(message, Reloads):
+            return False
+        self._status.note_reloads(message.outcomes)
+        return True
 
     def _health(self, _request: Request) -> Answer:
         return Answer(HTTPStatus.OK, b"ok\n")

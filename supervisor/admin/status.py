@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.board import Board, BoardRow, State
-from actors.messages import Boot
+from actors.messages import Boot, Outcome
 from config.load import to_tables
 from supervisor.metrics import BoardCollector, totals
 from transports.identity import HostKey, peer_id_text
@@ -24,14 +24,23 @@ class Status:
         self._memory_bytes = memory_bytes
         self._clock = clock
         self._started = min(row.since for slot, row in self._places if slot.role == "main")
-        peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
-        self._fixed = {
-            "peer_id": peer,
-            "addresses": [f"{address}/p2p/{peer}" for address in boot.announced],
-            "version": importlib.metadata.version("frost-relay"),
-        }
-        self._limits = to_tables(boot.settings)["limits"]
+        self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
+        self._peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
+        self._version = importlib.metadata.version("frost-relay")
         self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s())
+        self._outcomes: tuple[Outcome, ...] = ()
+        self.update(boot)
+        self.note_reloads(boot.outcomes)
+
+    def update(self, boot: Boot) -> None:
+        """Other settings, other addresses."""
+        self._addresses = [f"{address}/p2p/{self._peer}" for address in boot.announced]
+        self._limits = to_tables(boot.settings)["limits"]
+
+    def note_reloads(self, outcomes: tuple[Outcome, ...]) -> None:
+        """What came of the latest reloads; an older word that was overtaken changes nothing."""
+        if outcomes and (not self._outcomes or outcomes[-1].number > self._outcomes[-1].number):
+            self._outcomes = outcomes
 
     def uptime_s(self) -> float:
         """Seconds since main was started."""
@@ -40,12 +49,18 @@ class Status:
     def document(self) -> dict[str, Any]:
         """The content of /status.json."""
         return {
-            **self._fixed,
+            "peer_id": self._peer,
+            "addresses": self._addresses,
+            "version": self._version,
             "uptime_s": round(self.uptime_s(), 3),
             "limits": self._limits,
             "reservations": totals(self._places, lambda row: row.reservations),
             "circuits": totals(self._places, lambda row: row.circuits),
             "connections": totals(self._places, lambda row: row.connections),
+            "reload": {
+                "begun": self._begun.reload,
+                "outcomes": [_reload(outcome) for outcome in self._outcomes],
+            },
             "workers": [
                 {"name": slot.name, "role": slot.role, "listener": slot.listener, **self._process(row)}
                 for slot, row in self._places
@@ -57,6 +72,7 @@ class Status:
             "pid": row.pid,
             "state": row.state.name.lower(),
             "restarts": row.restarts,
+            "reload": row.reload,
             "connections": row.connections,
             "reservations": row.reservations,
             "circuits": row.circuits,
@@ -66,3 +82,14 @@ class Status:
     def not_ready(self) -> list[str]:
         """Which slots do not serve, and what they do instead."""
         return [f"{slot.name} {row.state.name.lower()}" for slot, row in self._places if row.state is not State.READY]
+
+
+def _reload(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "number": outcome.number,
+        "ok": not outcome.error,
+        "error": outcome.error,
+        "needs_restart": list(outcome.needs_restart),
+        "late": list(outcome.late),
+        "at": outcome.at_unix_s,
+    }

@@ -28,7 +28,7 @@ Examples:
 def _run(file: str | None, overrides: tuple[str, ...]) -> NoReturn:
     from supervisor import main as boot  # noqa: PLC0415 - Thespian and all that: not for --help
 
-    sys.exit(boot.run(load(file, overrides, os.environ), os.environ))
+    sys.exit(boot.run(lambda: load(file, overrides, os.environ), os.environ))
 
 
 @click.command(cls=Command, help=_HELP.replace("COMMAND", "frost-relay run"))

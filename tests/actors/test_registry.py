@@ -348,3 +348,32 @@ def test_a_connection_whose_reservation_moved_takes_nothing_with_it() -> None:
     table.reserve("w", b"peer", 2, "a", 0)
     table.disconnected("w", 1)
     assert table.reservation_count == 1
+
+
+# --- other limits ---
+
+
+def test_what_is_held_above_a_lower_limit_stays_and_new_ones_wait() -> None:
+    table = registry(max_reservations=3)
+    assert all(granted(reserve(table, number)) for number in range(3))
+    table.change_limits(Limits(**RATES_OFF, max_reservations=2, reservation_ttl_s=TTL_S), 0)
+    assert table.reservation_count == 3
+    assert granted(reserve(table, 0)), "a renewal"
+    assert reserve(table, 3) is Reason.RESERVATIONS_FULL
+    table.release("w", b"peer 0", 0)
+    assert reserve(table, 3) is Reason.RESERVATIONS_FULL
+    table.release("w", b"peer 1", 1)
+    assert granted(reserve(table, 3))
+
+
+def test_other_limits_do_not_give_back_what_was_charged() -> None:
+    rate = {**RATES_OFF, "circuit_rate_per_peer": Rate(1, 60.0)}
+    table = registry(**rate)
+    reserve(table, 2)
+    circuit = connect(table, 1, 2)
+    assert isinstance(circuit, CircuitGrant)
+    table.close_circuit("w", circuit.circuit)
+    table.change_limits(Limits(**rate, max_circuits=5), 0)
+    assert connect(table, 1, 2) is Reason.CIRCUIT_RATE_PER_PEER
+    table.change_limits(Limits(**{**rate, "circuit_rate_per_peer": Rate(2, 60.0)}), 0)
+    assert granted(connect(table, 1, 2))

@@ -11,8 +11,8 @@ import pytest
 from thespian.actors import Actor, ActorAddress, ActorExitRequest
 
 from actors.board import Board, BoardRow, State
-from actors.messages import Begin, Boot, Ready, Slot, Stop
-from config.settings import Settings, Supervision
+from actors.messages import Begin, Boot, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
+from config.settings import Limits, Settings, Supervision
 from supervisor import plan
 from supervisor.tree import SupervisorActor
 from tests.support.hand_clock import HandClock, hand_clock
@@ -28,11 +28,22 @@ class Child(Actor):  # type: ignore[misc, unused-ignore]  # thespian is not anno
 
     seen: ClassVar[list[tuple[str, str]]] = []
     mute: ClassVar[set[str]] = set()
+    deaf: ClassVar[set[str]] = set()
+    """Who does not answer an Update."""
+    circuits: ClassVar[dict[str, int]] = {}
+    """limits.max_circuits that each lives by."""
+    shown: ClassVar[list[tuple[Outcome, ...]]] = []
     name = ""
 
     def receiveMessage(self, message: Any, sender: ActorAddress) -> None:  # noqa: N802 - Thespian's name
+        if isinstance(message, Reloads):
+            Child.shown.append(message.outcomes)
+        if isinstance(message, Update) and self.name not in Child.deaf:
+            Child.circuits[self.name] = message.settings.limits.max_circuits
+            self.send(sender, Updated(self.name, message.number))
         if isinstance(message, Boot):
             self.name = message.slot.name
+            Child.circuits[self.name] = message.settings.limits.max_circuits
             assert message.host_seed == b"s" * 32
         Child.seen.append((self.name, type(message).__name__))
         if isinstance(message, Boot) and self.name not in Child.mute:
@@ -79,6 +90,7 @@ class Tree:
 @pytest.fixture
 def tree() -> Iterator[Tree]:
     Child.seen, Child.mute, Supervisor.killed = [], set(), []
+    Child.deaf, Child.circuits, Child.shown = set(), {}, []
     board, event_fd = Board.create(len(SLOTS)), os.eventfd(0, os.EFD_NONBLOCK)
     with hand_clock() as clock:
         Supervisor.clock = staticmethod(lambda: clock.now)
@@ -204,3 +216,95 @@ def test_messages_that_nobody_understands_are_dropped_and_logged(
     tree.clock.tell(tree.address, "what is this")
     assert "message not understood" in capsys.readouterr().err
     tree.clock.tell(tree.address, ActorExitRequest())
+
+
+# --- other settings ---
+
+
+def update(number: int, circuits: int) -> Update:
+    supervision = Supervision(hang_timeout_s=60.0, backoff_max_s=1.0)
+    return Update(number, Settings(limits=Limits(max_circuits=circuits), supervision=supervision), ("/dns4/a/tcp/1",))
+
+
+def test_other_settings_reach_every_child_and_then_main_and_the_admin_hear_of_it(tree: Tree) -> None:
+    begin(tree)
+    tree.word_to_main()
+    tree.clock.tell(tree.address, update(1, 5))
+    assert Child.circuits == dict.fromkeys(CHILDREN, 5)
+    assert tree.word_to_main()
+    assert tree.row("supervisor").reload == 1
+    ((outcome,),) = Child.shown
+    assert (outcome.number, outcome.error, outcome.late) == (1, "", ())
+
+
+def test_older_settings_that_come_late_change_nothing(tree: Tree) -> None:
+    begin(tree)
+    tree.clock.tell(tree.address, update(2, 5))
+    tree.clock.tell(tree.address, update(1, 6))
+    assert Child.circuits == dict.fromkeys(CHILDREN, 5)
+
+
+def test_a_successor_starts_with_the_newest_settings_and_what_came_of_them(tree: Tree) -> None:
+    begin(tree)
+    tree.clock.tell(tree.address, update(1, 5))
+    Child.circuits.clear()
+    tree.clock.kill9(tree.child("tcp-9090/0"))
+    assert Child.circuits == {"tcp-9090/0": 5}
+
+
+def test_a_child_that_starts_during_a_reload_is_told_once_it_is_ready(tree: Tree) -> None:
+    Child.mute = Child.deaf = {"admin"}
+    begin(tree)
+    tree.clock.tell(tree.address, update(1, 5))
+    assert tree.row("supervisor").reload == 0
+    Child.deaf = set()
+    tree.clock.tell(tree.address, Ready("admin", tree.row("admin").pid))
+    assert Child.circuits["admin"] == 5
+    assert tree.row("supervisor").reload == 1
+
+
+def test_a_child_that_dies_during_a_reload_does_not_hold_it_up(tree: Tree) -> None:
+    begin(tree)
+    Child.deaf = {"tcp-9090/1"}
+    tree.clock.tell(tree.address, update(1, 5))
+    assert tree.row("supervisor").reload == 0
+    tree.clock.kill9(tree.child("tcp-9090/1"))
+    assert tree.row("supervisor").reload == 1
+    assert Child.shown[-1][-1].late == ()
+
+
+def test_a_child_that_does_not_answer_is_told_again_and_named(tree: Tree) -> None:
+    begin(tree)
+    Child.deaf = {"tcp-9090/1"}
+    tree.clock.tell(tree.address, update(1, 5))
+    for _ in range(6):
+        tree.clock.advance(1)
+        tree.beat(*CHILDREN)
+    assert tree.row("supervisor").reload == 1
+    assert Child.shown[-1][-1].late == ("tcp-9090/1",)
+    Child.deaf = set()
+    tree.clock.advance(1)
+    assert Child.circuits["tcp-9090/1"] == 5
+
+
+def test_a_refused_configuration_is_shown_and_told_to_no_child(tree: Tree) -> None:
+    begin(tree)
+    Child.seen.clear()
+    refused = Outcome(1, "limits.max_circuits = 0: expected more")
+    tree.clock.tell(tree.address, refused)
+    assert Child.seen == [("admin", "Reloads")]
+    assert Child.shown == [(refused,)]
+    tree.clock.kill9(tree.child("admin"))
+    assert tree.clock.actor(tree.address)._begin.boot.outcomes == (refused,)
+
+
+def test_the_supervisor_lives_by_the_new_settings_too(tree: Tree) -> None:
+    begin(tree)
+    tree.clock.tell(tree.address, update(1, 5))
+    for _ in range(8):  # longer than the 5 s of before
+        tree.clock.advance(1)
+    assert Supervisor.killed == []
+    for pause_s in (0, 0.25, 0.5, 1, 1):
+        tree.clock.kill9(tree.child("tcp-9090/0"))
+        tree.clock.advance(pause_s + 0.01)
+        assert tree.states()["tcp-9090/0"] is State.READY

@@ -269,13 +269,6 @@ def test_a_second_signal_ends_the_tree_at_once(toys: RelayProcess) -> None:
     assert "because=stop" in toys.stderr
 
 
-def test_sighup_is_refused_with_a_line_and_changes_nothing(toys: RelayProcess) -> None:
-    before = toys.pids()
-    toys.process.send_signal(signal.SIGHUP)
-    _await_line(toys, "SIGHUP ignored")
-    assert toys.pids() == before
-
-
 def _await_line(relay: RelayProcess, text: str) -> None:
     end = time.monotonic() + 10
     while text not in relay.stderr:

@@ -213,6 +213,13 @@ class RelayProcess:
         os.kill(pid, sig)
         return pid
 
+    def reload(self) -> dict[str, Any]:
+        """Send SIGHUP, and wait for what came of it: the outcome in the status."""
+        begun = self.status()["reload"]["begun"]
+        self.process.send_signal(signal.SIGHUP)
+        status = self.wait_status(lambda now: any(each["number"] > begun for each in now["reload"]["outcomes"]))
+        return next(each for each in status["reload"]["outcomes"] if each["number"] > begun)
+
     def stop(self, sig: signal.Signals = signal.SIGTERM, timeout_s: float = 10) -> int:
         """Signal main and wait for its end; returns its exit code."""
         if self.process.poll() is None:

@@ -72,4 +72,4 @@ def _misbehave_at_start(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(load(None, sys.argv[2::2], {}), os.environ, TOYS))
+    sys.exit(main.run(lambda: load(None, sys.argv[2::2], {}), os.environ, TOYS))

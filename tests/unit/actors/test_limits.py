@@ -187,3 +187,63 @@ def test_idle_buckets_are_forgotten_a_few_at_a_time() -> None:
     assert limiter.forget_full(9.9, at_most=30) == 0
     assert [limiter.forget_full(10.0, at_most=40) for _ in range(4)] == [40, 40, 20, 0]
     assert len(limiter) == 0
+
+
+# --- another rate ---
+
+
+def test_an_empty_bucket_stays_empty_under_another_rate() -> None:
+    limiter: RateLimiter[str] = RateLimiter(Rate(3, 60.0))
+    for _ in range(3):
+        limiter.charge("a", 0.0)
+    limiter.change(Rate(6, 60.0), 0.0)
+    # Three tokens are lacking, so three of six are there.
+    for _ in range(3):
+        assert limiter.allows("a", 0.0)
+        limiter.charge("a", 0.0)
+    assert not limiter.allows("a", 0.0)
+    assert limiter.allows("b", 0.0)
+
+
+def test_a_bucket_that_lacks_more_than_it_can_hold_now_is_empty_and_fills() -> None:
+    limiter: RateLimiter[str] = RateLimiter(Rate(30, 3600.0))
+    for _ in range(30):
+        limiter.charge("a", 0.0)
+    limiter.change(Rate(2, 10.0), 0.0)
+    assert not limiter.allows("a", 4.9)
+    assert limiter.allows("a", 5.0)
+
+
+def test_a_rate_that_is_switched_off_forgets_and_allows() -> None:
+    limiter: RateLimiter[str] = RateLimiter(Rate(1, 60.0))
+    limiter.charge("a", 0.0)
+    limiter.change(None, 0.0)
+    assert limiter.allows("a", 0.0)
+    assert len(limiter) == 0
+    limiter.change(Rate(1, 60.0), 0.0)
+    assert limiter.allows("a", 0.0)
+    limiter.charge("a", 0.0)
+    assert not limiter.allows("a", 0.0)
+
+
+@given(
+    st.integers(1, 20), st.integers(1, 1000), st.integers(1, 20), st.integers(1, 1000),
+    st.lists(st.integers(0, 50), max_size=20), st.integers(0, 100),
+)  # fmt: skip
+def test_what_is_lacking_is_kept_whatever_the_rates(
+    count: int, period_s: int, new_count: int, new_period_s: int, charges: list[int], wait_s: int
+) -> None:
+    limiter: RateLimiter[str] = RateLimiter(Rate(count, float(period_s)))
+    now, lacking = 0.0, Fraction(0)
+    for pause_s in charges:
+        now += pause_s
+        lacking = max(Fraction(0), lacking - Fraction(pause_s * count, period_s))
+        if limiter.allows("a", now):
+            limiter.charge("a", now)
+            lacking += 1
+    limiter.change(Rate(new_count, float(new_period_s)), now)
+    left = new_count - min(lacking, Fraction(new_count)) + Fraction(wait_s * new_count, new_period_s)
+    if left >= 1 + Fraction(1, 1000):
+        assert limiter.allows("a", now + wait_s)
+    elif left <= 1 - Fraction(1, 1000):
+        assert not limiter.allows("a", now + wait_s)

@@ -14,9 +14,10 @@ from actors import log
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
     root = logging.getLogger()
-    before = log.OUTPUT.sink, log.OUTPUT.threshold, log.OUTPUT.dropped, root.handlers[:], root.level
+    output = log.OUTPUT
+    before = output.sink, output.threshold, output.setter, output.dropped, root.handlers[:], root.level
     yield
-    log.OUTPUT.sink, log.OUTPUT.threshold, log.OUTPUT.dropped, root.handlers[:], level = before
+    output.sink, output.threshold, output.setter, output.dropped, root.handlers[:], level = before
     root.setLevel(level)
 
 

@@ -181,3 +181,13 @@ def test_what_cannot_be_opened_again_is_asked_first(monkeypatch: pytest.MonkeyPa
     assert write(b"line\n") == 5
     os.close(read_end)
     os.close(write_end)
+
+
+def test_level_and_format_can_be_changed_while_it_runs(file: tuple[int, Path]) -> None:
+    logs.configure("warning", "text", file[0])
+    logger = log.get_logger("test")
+    logger.info("unheard")
+    log.OUTPUT.change("info", "json")
+    logger.info("heard")
+    (line,) = file[1].read_text().splitlines()
+    assert json.loads(line)["event"] == "heard"

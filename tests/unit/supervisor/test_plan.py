@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import ssl
 from pathlib import Path
 
@@ -143,3 +144,13 @@ def test_a_proxy_header_in_front_of_tls_is_refused_by_name(tmp_path: Path) -> No
         plan.check(settings(tmp_path, listener), {})
     assert caught.value.key == "listeners[0].proxy_protocol"
     assert "let the proxy do TLS" in caught.value.expected
+
+
+def test_lists_that_no_message_could_carry_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener(address="/ip4/127.0.0.1/tcp/0", workers=1)
+    plain = settings(tmp_path, listener)
+    monkeypatch.setattr(plan, "MAX_SETTINGS_BYTES", len(pickle.dumps(plain)))
+    plan.check(plain, {})
+    wanted = msgspec.structs.replace(plain, access=Access(deny_subnets=("10.0.0.0/8",)))
+    with pytest.raises(ConfigError, match="access"):
+        plan.check(wanted, {})

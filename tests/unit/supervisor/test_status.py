@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from actors.board import Board, State
-from actors.messages import Boot, Slot
-from config.settings import Settings
+from actors.messages import Boot, Outcome, Slot
+from config.settings import Limits, Settings
 from supervisor import plan
 from supervisor.admin.memory import FRESH_S, Memory, read_memory_bytes
 from supervisor.admin.status import Status
@@ -49,12 +49,13 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert document["limits"]["reservation_rate_per_peer"] == "30/1h"
     assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
     assert list(document) == [
-        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections", "workers",
+        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections", "reload",
+        "workers",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
         "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
-        "restarts": 5, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
+        "restarts": 5, "reload": 0, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
     }  # fmt: skip
 
 
@@ -113,3 +114,36 @@ def test_metrics_are_added_up_over_processes_and_survive_them(tmp_path: Path) ->
     assert names == {"counter_boot.db", "counter_4.db", "counter_5.db"}, "one file a slot, not one a process"
     started = float(text.split("\nfrost_relay_start_time_seconds ")[1].split()[0])
     assert abs(time.time() - 12.5 - started) < 60
+
+
+def test_reloads_are_shown_with_what_came_of_them_and_an_older_word_changes_nothing() -> None:
+    board, status = make()
+    board.row(0).reload = 2
+    newer = (Outcome(1, "", ("admin.listen",), ("ws-9091/0",), 5.0), Outcome(2, "limits.x = 1: expected less"))
+    status.note_reloads(newer)
+    status.note_reloads(newer[:1])
+    assert status.document()["reload"] == {
+        "begun": 2,
+        "outcomes": [
+            {"number": 1, "ok": True, "error": "", "needs_restart": ["admin.listen"], "late": ["ws-9091/0"], "at": 5.0},
+            {
+                "number": 2,
+                "ok": False,
+                "error": "limits.x = 1: expected less",
+                "needs_restart": [],
+                "late": [],
+                "at": 0.0,
+            },
+        ],
+    }
+
+
+def test_other_settings_are_shown() -> None:
+    board, status = make()
+    boot = Boot(
+        SLOTS[6], Settings(limits=Limits(max_circuits=5)), "/nowhere", board.fd, b"s" * 32, ("/dns4/a/tcp/1",), SLOTS
+    )
+    status.update(boot)
+    document = status.document()
+    assert document["limits"]["max_circuits"] == 5
+    assert document["addresses"][0].startswith("/dns4/a/tcp/1/p2p/")

@@ -59,11 +59,30 @@ def test_word_from_the_supervisor_and_the_death_of_the_admin_are_told(world: Wor
     assert world.watch.wait(5) is Event.DEATH
 
 
-def test_sighup_and_foreign_signals_end_no_wait(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.signals.send(signal.SIGHUP)
+def test_foreign_signals_end_no_wait(world: World) -> None:
     world.signals.send(signal.SIGCHLD)
     assert world.watch.wait(0.05) is Event.TIMEOUT
-    assert "SIGHUP ignored" in capsys.readouterr().err
+
+
+def test_sighup_asks_for_a_reload_unless_the_end_was_asked_for_too(world: World) -> None:
+    world.signals.send(signal.SIGHUP)
+    assert world.watch.wait(5) is Event.RELOAD
+    world.signals.send(signal.SIGHUP)
+    world.signals.send(signal.SIGTERM)
+    assert world.watch.wait(5) is Event.STOP
+
+
+def test_sighup_does_not_disturb_the_end(world: World) -> None:
+    def ask(grace_s: float) -> None:
+        world.signals.send(signal.SIGHUP)
+        world.row.state = State.STOPPED
+
+    stop_in_order(world.watch, ask, world.row, 30.0)
+
+
+def test_the_supervisors_heart_may_be_given_another_time(world: World) -> None:
+    world.watch.hang_timeout_s = 600.0
+    assert world.watch.wait(1.5) is Event.TIMEOUT
 
 
 def test_a_supervisor_whose_heart_stands_still_is_told_as_a_death(world: World) -> None:

@@ -1,0 +1,40 @@
+"""A look at each of many connections that holds up none of them: a few at a time, with the loop's turn in between.
+
+Whoever comes after the sweep began is not looked at, and whoever has gone meanwhile still is: `visit` must bear that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+AT_ONCE: Final = 128
+PAUSE_S: Final = 0.01
+
+
+class Sweep(Generic[T]):
+    """Calls `visit` for each of `each`: AT_ONCE of them now, as many more every PAUSE_S."""
+
+    __slots__ = ("_left", "_loop", "_timer", "_visit")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, each: Iterable[T], visit: Callable[[T], None]) -> None:
+        self._loop = loop
+        self._left = list(each)
+        self._left.reverse()  # taken from the end: the first comes first
+        self._visit = visit
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn()
+
+    def cancel(self) -> None:
+        """Visit nobody any more."""
+        self._left.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _turn(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._left))):
+            self._visit(self._left.pop())
+        self._timer = self._loop.call_later(PAUSE_S, self._turn) if self._left else None

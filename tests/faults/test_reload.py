@@ -1,0 +1,219 @@
+"""Reloads of real process trees: what changes, what is refused, and what a death in the middle of one does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from picows import WSError
+
+from actors import ping
+from actors.limits import Reason, Status
+from tests.faults.test_kills import gone
+from tests.scenarios.scene import counter
+from tests.support.client import Client, HopRefusedError
+from tests.support.relay import RelayProcess
+from transports.identity import HostKey, peer_id_text
+
+pytestmark = pytest.mark.fault
+
+PEERS = 200
+
+
+class Configured:
+    """A relay with a configuration file that the test writes anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "relay.toml"
+        self.relay: RelayProcess
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def reload(self, text: str) -> dict[str, Any]:
+        """What came of a reload with this text in the file."""
+        self.write(text)
+        return self.relay.reload()
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[Configured]:
+    made = Configured(tmp_path)
+    made.write("")
+    with RelayProcess(env={"FROST_RELAY_CONFIG": str(made.file)}, workers=2) as made.relay:
+        yield made
+
+
+def numbers(relay: RelayProcess) -> set[int]:
+    """Which settings the processes below the supervisor live by."""
+    return {each["reload"] for each in relay.status()["workers"] if each["role"] in {"registry", "listener", "admin"}}
+
+
+def test_a_reload_reaches_every_process_and_is_shown(configured: Configured) -> None:
+    before = configured.relay.pids()
+    outcome = configured.reload("[limits]\nmax_circuits = 7\n[log]\nformat = 'json'\n")
+    assert (outcome["ok"], outcome["number"], outcome["needs_restart"], outcome["late"]) == (True, 1, [], [])
+    assert numbers(configured.relay) == {1}
+    assert configured.relay.status()["limits"]["max_circuits"] == 7
+    assert configured.relay.pids() == before
+    assert '"event":"reloaded","number":1' in configured.relay.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[limits]\nmax_circuits = 0\n", "limits.max_circuits = 0: expected a whole number from 1 to"),
+        ("[limits\n", "line 1"),
+        ('[access]\ndeny_peers = ["nobody"]\n', "access.deny_peers[0]"),
+        ('[announce]\naddresses = ["/ip4/0.0.0.0/tcp/1"]\n', "announce.addresses[0]"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line_and_changes_nothing(configured: Configured, text: str, named: str) -> None:
+    outcome = configured.reload(text)
+    assert not outcome["ok"]
+    assert named in outcome["error"]
+    assert "\n" not in outcome["error"]
+    (line,) = [line for line in configured.relay.stderr.splitlines() if "reload refused" in line]
+    assert line.split()[1] == "error"
+    assert numbers(configured.relay) == {0}
+    assert configured.reload("")["ok"]
+
+
+def test_only_what_the_command_line_leaves_open_changes(configured: Configured) -> None:
+    outcome = configured.reload('[admin]\nlisten = "127.0.0.1:1"\n[limits]\nmax_reservations = 3\n')
+    assert (outcome["ok"], outcome["needs_restart"]) == (True, [])
+    assert configured.relay.status()["limits"]["max_reservations"] == 3
+
+
+@pytest.mark.parametrize("role", ["registry", "listener", "admin"])
+def test_a_process_that_dies_during_a_reload_comes_back_with_the_new_settings(
+    configured: Configured, role: str
+) -> None:
+    relay = configured.relay
+    name = relay.workers(role)[0]["name"]
+    frozen = relay.kill(name, signal.SIGSTOP)  # it cannot take the settings over before it dies
+    configured.write("[limits]\nmax_circuits = 9\n")
+    relay.process.send_signal(signal.SIGHUP)
+    os.kill(frozen, signal.SIGKILL)
+    status = relay.wait_status(lambda now: bool(now["reload"]["outcomes"]))
+    assert status["reload"]["outcomes"][0]["late"] == []
+    assert numbers(relay) == {1}
+    assert relay.worker(name)["restarts"] == 1
+    assert relay.status()["limits"]["max_circuits"] == 9
+
+
+def test_a_frozen_process_does_not_hold_a_reload_up_and_takes_it_over_when_it_lives_again(
+    configured: Configured,
+) -> None:
+    relay = configured.relay
+    name = relay.workers("listener")[0]["name"]
+    frozen = relay.kill(name, signal.SIGSTOP)
+    outcome = configured.reload("[limits]\nmax_circuits = 9\n")
+    assert (outcome["ok"], outcome["late"]) == (True, [name])
+    os.kill(frozen, signal.SIGCONT)
+    relay.wait_status(lambda _: numbers(relay) == {1})
+    assert relay.worker(name)["restarts"] == 0
+
+
+def test_reloads_at_once_come_one_after_the_other_and_the_last_wins(configured: Configured) -> None:
+    relay = configured.relay
+    for circuits in range(20, 30):
+        configured.write(f"[limits]\nmax_circuits = {circuits}\n")
+        relay.process.send_signal(signal.SIGHUP)
+    relay.wait_status(lambda now: now["limits"]["max_circuits"] == 29)
+    status = relay.wait_status(lambda now: now["reload"]["outcomes"][-1]["number"] == now["reload"]["begun"])
+    outcomes = [each["number"] for each in status["reload"]["outcomes"]]
+    assert outcomes == sorted(outcomes)
+    assert numbers(relay) == {status["reload"]["begun"]}
+
+
+def test_the_end_may_come_during_a_reload(configured: Configured) -> None:
+    configured.relay.kill(configured.relay.workers("listener")[0]["name"], signal.SIGSTOP)
+    configured.relay.process.send_signal(signal.SIGHUP)
+    assert configured.relay.stop(signal.SIGTERM) == 0
+
+
+def test_a_supervisor_that_dies_during_a_reload_takes_the_tree_along(configured: Configured) -> None:
+    relay = configured.relay
+    pids = list(relay.pids().values())
+    relay.kill("supervisor", signal.SIGSTOP)
+    relay.process.send_signal(signal.SIGHUP)
+    relay.kill("supervisor")
+    assert relay.process.wait(10) == 1
+    assert not gone(pids)
+
+
+def test_a_reload_under_200_peers_drops_nobody_who_is_allowed(configured: Configured) -> None:
+    relay = configured.relay
+    hosts = [HostKey.generate() for _ in range(PEERS)]
+    denied = {hosts[3].peer_id, hosts[77].peer_id}
+
+    async def play() -> None:
+        clients = [await Client.dial(relay.addresses[number % 2], host) for number, host in enumerate(hosts)]
+        await asyncio.gather(*(client.reserve() for client in clients))
+        listed = ", ".join(f'"{peer_id_text(peer)}"' for peer in denied)
+        outcome = await asyncio.to_thread(
+            configured.reload, f"[limits]\nmax_reservations = 50\n[access]\ndeny_peers = [{listed}]\n"
+        )
+        assert outcome["ok"], outcome
+        out = [client for client in clients if client.peer_id in denied]
+        for client in out:
+            await asyncio.wait_for(client.closed.wait(), 10)
+        await asyncio.to_thread(relay.wait_status, lambda now: now["connections"] == PEERS - len(denied))
+        stay = [client for client in clients if client.peer_id not in denied]
+        await asyncio.gather(*(client.reserve() for client in stay))  # a renewal is granted above the limit
+        assert not any(client.closed.is_set() for client in stay)
+        fresh = await Client.dial(relay.addresses[0])
+        with pytest.raises(HopRefusedError) as refused:
+            await fresh.reserve()
+        assert refused.value.status == Status.RESERVATION_REFUSED
+        await asyncio.gather(*(client.abort() for client in (*stay, fresh)))
+
+    asyncio.run(play())
+    assert counter(relay, "frost_relay_refusals_total", reason=Reason.PEER_DENIED) == len(denied)
+    assert counter(relay, "frost_relay_faults_total") == 0
+    assert relay.stderr.count("reason=peer_denied") == len(denied)
+    assert {each["restarts"] for each in relay.status()["workers"]} == {0}
+
+
+def test_who_comes_from_a_subnet_that_is_denied_now_is_dropped_and_who_comes_later_refused(
+    configured: Configured,
+) -> None:
+    relay = configured.relay
+
+    async def play() -> None:
+        behind, beside = ({"X-Forwarded-For": ip} for ip in ("203.0.113.9", "198.51.100.9"))
+        denied = await Client.dial(relay.address("ws"), headers=behind)
+        allowed = await Client.dial(relay.address("ws"), headers=beside)
+        outcome = await asyncio.to_thread(configured.reload, '[access]\ndeny_subnets = ["203.0.113.0/24"]\n')
+        assert outcome["ok"], outcome
+        await asyncio.wait_for(denied.closed.wait(), 10)
+        with pytest.raises(WSError, match="403"):
+            await Client.dial(relay.address("ws"), headers=behind)
+        assert (await allowed.identify()).publicKey
+        await allowed.abort()
+
+    asyncio.run(play())
+    assert counter(relay, "frost_relay_refusals_total", reason=Reason.SUBNET_DENIED) == 2
+
+
+def test_streams_beyond_a_lower_limit_are_refused_on_connections_that_are_there(configured: Configured) -> None:
+    relay = configured.relay
+
+    async def play() -> None:
+        client = await Client.dial(relay.address("tcp"))
+        open_still = [client.open(ping.PROTOCOL) for _ in range(3)]
+        assert (await client.identify()).publicKey
+        await asyncio.to_thread(configured.reload, "[limits]\nmax_streams_per_connection = 2\n")
+        await client.open(ping.PROTOCOL).reset()
+        for stream in open_still:
+            stream.write(b"p" * 32)
+            assert await stream.read(32) == b"p" * 32
+        await client.abort()
+
+    asyncio.run(play())
