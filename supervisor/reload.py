@@ -24,7 +24,9 @@ _FIXED: Final = (
     ("admin", "token_file"),
     ("admin", "control_socket"),
 )
-"""Settings, beside the listeners' addresses and workers, that are taken once, at the start."""
+"""Settings that are taken once, at the start."""
+_FIXED_OF_LISTENER: Final = ("address", "workers", "proxy_protocol")
+"""The same of a listener; its certificate may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def _kept_listeners(
         return running, ["listeners"]
     kept, changed = [], []
     for index, (new, old) in enumerate(zip(wanted, running, strict=True)):
-        fixed = [key for key in ("address", "workers") if getattr(new, key) != getattr(old, key)]
+        fixed = [key for key in _FIXED_OF_LISTENER if getattr(new, key) != getattr(old, key)]
         changed += [f"listeners[{index}].{key}" for key in fixed]
         kept.append(old if fixed else new)
     return tuple(kept), changed
