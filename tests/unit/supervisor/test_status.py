@@ -141,7 +141,14 @@ def test_reloads_are_shown_with_what_came_of_them_and_an_older_word_changes_noth
 def test_other_settings_are_shown() -> None:
     board, status = make()
     boot = Boot(
-        SLOTS[6], Settings(limits=Limits(max_circuits=5)), "/nowhere", board.fd, b"s" * 32, ("/dns4/a/tcp/1",), SLOTS
+        SLOTS[6],
+        Settings(limits=Limits(max_circuits=5)),
+        "/nowhere",
+        board.fd,
+        -1,
+        b"s" * 32,
+        ("/dns4/a/tcp/1",),
+        SLOTS,
     )
     status.update(boot)
     document = status.document()
