@@ -80,6 +80,9 @@ class BoardRow:
     """Number of the reload whose settings the process lives by. Main's is the latest that has begun, the supervisor's
     the latest that is over."""
 
+    certificate_expires_unix_s = _Integer(11)
+    """When the certificate that a WSS worker serves ends; 0: none."""
+
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers
         self.doubles = doubles

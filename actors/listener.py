@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 from actors import log, metrics
+from actors.certificate import LOOK_S, CertificateKeeper
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.peer import LimitError
@@ -21,10 +23,11 @@ from actors.worker import Worker
 from config.settings import Listener
 from transports import websocket
 from transports.address import ListenAddress, parse_listen
+from transports.certificate import Certificate
 from transports.proxied import Attach, protocol_factory
 from transports.proxy import client_address, forwarded_for
 from transports.tcp import TcpEnd
-from transports.tls import Tls, map_large_buffers, server_context
+from transports.tls import Tls, map_large_buffers
 from transports.wire import LINGER_S, Wire
 
 _SHOWN_CHARACTERS: Final = 200
@@ -36,50 +39,80 @@ class ListenerActor(LoopActor):
 
     _worker: Worker
     _server: asyncio.Server
+    _certificate: Certificate | None = None
+    _keeper: CertificateKeeper | None = None
 
     async def start(self) -> None:
         """Serve the slot's socket."""
         metrics.show_zeros()
         slot = self.boot.slot
-        address = parse_listen(slot.listener, f"listeners[{slot.listener_index}].address")
-        listener = self.boot.settings.listeners[slot.listener_index]
-        self._worker = Worker(self.boot, self.loop, _transport_name(address))
+        self._address = parse_listen(slot.listener, f"listeners[{slot.listener_index}].address")
+        self._worker = Worker(self.boot, self.loop, _transport_name(self._address))
         await self._worker.start()
-        # A descriptor of our own: closing it must not close the one that a successor inherits.
-        sock = socket.socket(fileno=socket.dup(slot.socket_fd))
-        sock.setblocking(False)
-        self._server = await (
-            self._serve_websocket(sock, address, listener) if address.websocket else self._serve_tcp(sock, listener)
-        )
+        if self._address.tls:
+            self._keep_certificate()
+        await self._serve()
         _logger.info("listening", slot=slot.name, address=slot.listener)
 
     def updated(self) -> None:
         """Serve by other settings."""
+        before_s = self._worker.handshake_timeout_s
         self._worker.update(self.boot)
+        if self._keeper is None:
+            return
+        self._keeper.use(self._certificate_files())
+        if self._worker.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
+            self._server.close()
+            self.loop.create_task(self._serve())
 
     async def stop(self) -> None:
         """Accept no more, then say goodbye to everybody."""
         self._server.close()
         await self._worker.stop()
 
-    async def _serve_tcp(self, sock: socket.socket, listener: Listener) -> asyncio.Server:
+    @property
+    def _listener(self) -> Listener:
+        """The listener's settings."""
+        return self.boot.settings.listeners[self.boot.slot.listener_index]
+
+    def _certificate_files(self) -> tuple[str, str]:
+        return self._listener.cert_file, self._listener.key_file
+
+    def _keep_certificate(self) -> None:
+        slot, files = self.boot.slot, self._certificate_files()
+        first = next(each for each in self.boot.slots if each.listener_index == slot.listener_index)
+        map_large_buffers()
+        self._certificate = Certificate(*files, f"listeners[{slot.listener_index}]")
+        speaks = slot.name == first.name
+        self._keeper = CertificateKeeper(self._certificate, files, self.row, time.time, speaks=speaks)
+        self._look_at_certificate(self._keeper)
+
+    def _look_at_certificate(self, keeper: CertificateKeeper) -> None:
+        keeper.look()
+        self.loop.call_later(LOOK_S, self._look_at_certificate, keeper)
+
+    async def _serve(self) -> None:
+        # A descriptor of our own: closing it must not close the one that a successor inherits.
+        sock = socket.socket(fileno=socket.dup(self.boot.slot.socket_fd))
+        sock.setblocking(False)
+        self._server = await (self._serve_websocket(sock) if self._address.websocket else self._serve_tcp(sock))
+
+    async def _serve_tcp(self, sock: socket.socket) -> asyncio.Server:
         worker = self._worker
-        attach, found = self._doors(listener, self._arrive)
+        attach, found = self._doors(self._arrive)
         make = protocol_factory(lambda attach: TcpEnd(worker.flusher, worker.clock, attach), attach, found)
         return await self.loop.create_server(make, sock=sock, backlog=websocket.BACKLOG)
 
-    async def _serve_websocket(self, sock: socket.socket, address: ListenAddress, listener: Listener) -> asyncio.Server:
-        worker, slot = self._worker, self.boot.slot
-        attach, found = self._doors(listener, self._locate)
+    async def _serve_websocket(self, sock: socket.socket) -> asyncio.Server:
+        worker = self._worker
+        attach, found = self._doors(self._locate)
         tls: Tls | None = None
-        if address.tls:
-            map_large_buffers()
-            context = server_context(listener.cert_file, listener.key_file, f"listeners[{slot.listener_index}]")
+        if self._certificate is not None:
             # Behind the deadline that counts, which is the peer's.
-            tls = Tls(context, 2 * self.boot.settings.limits.handshake_timeout_s, LINGER_S)
+            tls = Tls(self._certificate.context, 2 * self.boot.settings.limits.handshake_timeout_s, LINGER_S)
         return await websocket.serve(sock, worker.flusher, worker.clock, attach, self._admit_upgrade, tls, found)
 
-    def _doors(self, listener: Listener, seen: Attach) -> tuple[Attach, Attach | None]:
+    def _doors(self, seen: Attach) -> tuple[Attach, Attach | None]:
         """What a new wire is given to, and what it is given to when its PROXY header is read, if it needs one.
 
         `seen` is told of each wire once its address is that of whoever is behind the socket.
@@ -97,7 +130,7 @@ class ListenerActor(LoopActor):
                 wire.abort(LimitError(Reason.NOT_A_PROXY))
             worker.wait_for(wire)
 
-        return (attach_proxy, seen) if listener.proxy_protocol else (attach, None)
+        return (attach_proxy, seen) if self._listener.proxy_protocol else (attach, None)
 
     def _arrive(self, wire: Wire) -> None:
         """TCP: there is no request that would say more."""

@@ -72,6 +72,10 @@ FORWARDED_IGNORED = Counter(
     "frost_relay_forwarded_ignored", "X-Forwarded-For headers that were not followed, by reason.", ["reason"]
 )
 """reason: untrusted (not from a trusted proxy), unusable (a trusted proxy's, that names no client)."""
+CERTIFICATE_LOADS = Counter(
+    "frost_relay_certificate_loads", "Renewed certificates found by a listener, by outcome.", ["outcome"]
+)
+"""outcome: ok, refused."""
 FAULTS = Counter("frost_relay_faults", "Faults of the relay's own; each is in the log with its stack.")
 
 
@@ -90,10 +94,13 @@ def show_zeros() -> None:
     for why in ("untrusted", "unusable"):
         FORWARDED_IGNORED.labels(why)
     HANDSHAKES.labels("ok")
+    for outcome in ("ok", "refused"):
+        CERTIFICATE_LOADS.labels(outcome)
 
 
 __all__ = [
     "BYTES_RELAYED",
+    "CERTIFICATE_LOADS",
     "CIRCUITS_ENDED",
     "CIRCUITS_OPENED",
     "CONNECTIONS",

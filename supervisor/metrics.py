@@ -39,11 +39,22 @@ class BoardCollector:
         yield self._total(
             "frost_relay_pending_handshakes", "Connections not yet upgraded.", lambda row: row.pending_handshakes
         )
+        yield self._certificates()
         yield GaugeMetricFamily("frost_relay_start_time_seconds", "When the relay was started.", self._started_s)
         yield from self._processes()
 
     def _total(self, name: str, help_text: str, count: Callable[[BoardRow], int]) -> Metric:
         return GaugeMetricFamily(name, help_text, totals(self._places, count))
+
+    def _certificates(self) -> Metric:
+        expiry = GaugeMetricFamily(
+            "frost_relay_certificate_expiry_timestamp_seconds",
+            "When the certificate that a listener serves ends.",
+            labels=["listener"],
+        )
+        for slot, expires_unix_s, _ in certificates(self._places, 0.0):
+            expiry.add_metric([slot.listener], expires_unix_s)
+        return expiry
 
     def _processes(self) -> Iterator[Metric]:
         labels = ["actor", "role"]
@@ -65,6 +76,20 @@ class BoardCollector:
 def totals(places: Sequence[tuple[Slot, BoardRow]], count: Callable[[BoardRow], int]) -> int:
     """The sum over all listeners. The registry's row holds totals of its own, which would count twice."""
     return sum(count(row) for slot, row in places if slot.role == "listener")
+
+
+def certificates(places: Sequence[tuple[Slot, BoardRow]], now_unix_s: float) -> list[tuple[Slot, int, float]]:
+    """For each listener with a certificate: one of its slots, when the certificate ends, and in how many days.
+
+    Of several workers, the one whose certificate ends first: it is the one that has not taken a renewed one.
+    """
+    first: dict[int, tuple[Slot, int]] = {}
+    for slot, row in places:
+        expires_unix_s = row.certificate_expires_unix_s
+        known = first.get(slot.listener_index)
+        if expires_unix_s and (known is None or expires_unix_s < known[1]):
+            first[slot.listener_index] = slot, expires_unix_s
+    return [(slot, expires, (expires - now_unix_s) / 86_400) for slot, expires in first.values()]
 
 
 def exposition(directory: str, board: BoardCollector) -> bytes:

@@ -28,9 +28,9 @@ from supervisor.control_socket import ControlSocket
 from supervisor.socket_activation import PassedSockets, passed_sockets
 from transports import sockets
 from transports.address import ListenAddress, announced_addresses, parse_listen
+from transports.certificate import Certificate
 from transports.identity import HostKey
 from transports.key_file import load_or_create_host_key
-from transports.tls import server_context
 
 MAIN: Final = Slot(0, "main", "main")
 SYSTEM: Final = Slot(1, "system", "system")
@@ -97,7 +97,7 @@ def _check_listener(index: int, listener: Listener) -> ListenAddress:
         if listener.proxy_protocol:
             expected = "false on a /tls/ws address; let the proxy do TLS and listen on /ws behind it"
             raise ConfigError(f"{key}.proxy_protocol", True, expected)
-        server_context(listener.cert_file, listener.key_file, key)
+        Certificate(listener.cert_file, listener.key_file, key)
     return address
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from actors.board import Board, BoardRow, State
 from actors.messages import Boot, Outcome
 from config.load import to_tables
-from supervisor.metrics import BoardCollector, totals
+from supervisor.metrics import BoardCollector, certificates, totals
 from transports.identity import HostKey, peer_id_text
 
 
@@ -57,6 +57,10 @@ class Status:
             "reservations": totals(self._places, lambda row: row.reservations),
             "circuits": totals(self._places, lambda row: row.circuits),
             "connections": totals(self._places, lambda row: row.connections),
+            "certificates": [
+                {"listener": slot.listener, "expires": expires_unix_s, "days_left": round(days_left, 1)}
+                for slot, expires_unix_s, days_left in certificates(self._places, time.time())
+            ],
             "reload": {
                 "begun": self._begun.reload,
                 "outcomes": [_reload(outcome) for outcome in self._outcomes],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from actors import ping
 from actors.limits import Reason, Status
 from tests.faults.test_kills import gone
 from tests.scenarios.scene import counter
+from tests.support.certificate import loopback_certificate
 from tests.support.client import Client, HopRefusedError
 from tests.support.relay import RelayProcess
 from transports.identity import HostKey, peer_id_text
@@ -148,37 +150,54 @@ def test_a_supervisor_that_dies_during_a_reload_takes_the_tree_along(configured:
     assert not gone(pids)
 
 
-def test_a_reload_under_200_peers_drops_nobody_who_is_allowed(configured: Configured) -> None:
-    relay = configured.relay
+def test_a_reload_of_limits_access_and_certificate_under_200_peers_drops_nobody_who_is_allowed(tmp_path: Path) -> None:
+    old, new = (loopback_certificate(make_folder(tmp_path / name)) for name in ("old", "new"))
+
+    def text(files: tuple[Path, Path], rest: str = "") -> str:
+        tls = f'cert_file = "{files[0]}"\nkey_file = "{files[1]}"\n'
+        addresses = ("/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/tls/ws")
+        tables = [f'[[listeners]]\naddress = "{each}"\nworkers = 2\n' for each in addresses]
+        return "".join(tables) + tls + rest
+
     hosts = [HostKey.generate() for _ in range(PEERS)]
     denied = {hosts[3].peer_id, hosts[77].peer_id}
+    configured = Configured(tmp_path)
+    configured.write(text(old))
+    trusts_old, trusts_new = (ssl.create_default_context(cafile=str(files[0])) for files in (old, new))
 
-    async def play() -> None:
-        clients = [await Client.dial(relay.addresses[number % 2], host) for number, host in enumerate(hosts)]
+    async def play(relay: RelayProcess) -> None:
+        where = [(address, trusts_old if "/tls/" in address else None) for address in relay.addresses]
+        clients = [await Client.dial(where[n % 3][0], host, tls=where[n % 3][1]) for n, host in enumerate(hosts)]
         await asyncio.gather(*(client.reserve() for client in clients))
         listed = ", ".join(f'"{peer_id_text(peer)}"' for peer in denied)
-        outcome = await asyncio.to_thread(
-            configured.reload, f"[limits]\nmax_reservations = 50\n[access]\ndeny_peers = [{listed}]\n"
-        )
-        assert outcome["ok"], outcome
-        out = [client for client in clients if client.peer_id in denied]
-        for client in out:
-            await asyncio.wait_for(client.closed.wait(), 10)
+        rest = f"[limits]\nmax_reservations = 50\n[access]\ndeny_peers = [{listed}]\n"
+        outcome = await asyncio.to_thread(configured.reload, text(new, rest))
+        assert (outcome["ok"], outcome["needs_restart"], outcome["late"]) == (True, [], []), outcome
+        for client in clients:
+            if client.peer_id in denied:
+                await asyncio.wait_for(client.closed.wait(), 10)
         await asyncio.to_thread(relay.wait_status, lambda now: now["connections"] == PEERS - len(denied))
         stay = [client for client in clients if client.peer_id not in denied]
         await asyncio.gather(*(client.reserve() for client in stay))  # a renewal is granted above the limit
         assert not any(client.closed.is_set() for client in stay)
-        fresh = await Client.dial(relay.addresses[0])
+        fresh = await Client.dial(relay.address("wss"), tls=trusts_new)
         with pytest.raises(HopRefusedError) as refused:
             await fresh.reserve()
         assert refused.value.status == Status.RESERVATION_REFUSED
         await asyncio.gather(*(client.abort() for client in (*stay, fresh)))
 
-    asyncio.run(play())
-    assert counter(relay, "frost_relay_refusals_total", reason=Reason.PEER_DENIED) == len(denied)
-    assert counter(relay, "frost_relay_faults_total") == 0
-    assert relay.stderr.count("reason=peer_denied") == len(denied)
-    assert {each["restarts"] for each in relay.status()["workers"]} == {0}
+    with RelayProcess(env={"FROST_RELAY_CONFIG": str(configured.file)}, listeners=()) as relay:
+        configured.relay = relay
+        asyncio.run(play(relay))
+        assert counter(relay, "frost_relay_refusals_total", reason=Reason.PEER_DENIED) == len(denied)
+        assert counter(relay, "frost_relay_faults_total") == 0
+        assert relay.stderr.count("reason=peer_denied") == len(denied)
+        assert {each["restarts"] for each in relay.status()["workers"]} == {0}
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_who_comes_from_a_subnet_that_is_denied_now_is_dropped_and_who_comes_later_refused(

@@ -41,6 +41,8 @@ def _connect(where: tuple[str, int]) -> socket.socket:
 class RelayProcess:
     """Context manager. `settings` are --set texts on top of: files of its own, admin on a free port, rates off.
 
+    Without `listeners` they are the configuration file's.
+
     A relay in another network namespace needs a `prefix` to its command and a way to `connect` to its admin server.
     """
 
@@ -61,7 +63,7 @@ class RelayProcess:
             f'identity.key_file="{self.directory}/relay.key"',
             'admin.listen="127.0.0.1:0"',
             f'admin.control_socket="{self.control_socket}"',
-            f"listeners=[{table}]",
+            *([f"listeners=[{table}]"] if listeners else []),
             *(f'limits.{rate}="off"' for rate in _RATES),
             *settings,
         ]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from actors.board import Board, State
@@ -49,8 +50,8 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert document["limits"]["reservation_rate_per_peer"] == "30/1h"
     assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
     assert list(document) == [
-        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections", "reload",
-        "workers",
+        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections",
+        "certificates", "reload", "workers",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
@@ -154,3 +155,15 @@ def test_other_settings_are_shown() -> None:
     document = status.document()
     assert document["limits"]["max_circuits"] == 5
     assert document["addresses"][0].startswith("/dns4/a/tcp/1/p2p/")
+
+
+def test_certificates_are_shown_by_listener_with_the_one_that_ends_first() -> None:
+    slots = (*SLOTS[:5], replace(SLOTS[4], index=5, name="wss-443/1"), SLOTS[6])
+    board, _ = make()
+    boot = Boot(SLOTS[6], Settings(), "/nowhere", board.fd, -1, b"s" * 32, ("/dns4/a/tcp/1",), slots)
+    soon = int(time.time()) + 10 * 86_400
+    board.row(4).certificate_expires_unix_s, board.row(5).certificate_expires_unix_s = soon + 86_400, soon
+    status = Status(boot, board, memory_bytes=lambda pid: 0)
+    assert status.document()["certificates"] == [{"listener": SLOTS[4].listener, "expires": soon, "days_left": 10.0}]
+    metric = next(each for each in status.collector.collect() if "certificate" in each.name)
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [({"listener": SLOTS[4].listener}, soon)]
