@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors import log
 from actors.board import Board
@@ -35,7 +36,9 @@ class AdminActor(LoopActor):
 
     async def start(self) -> None:
         """Serve the sockets that main has opened."""
-        self._status = Status(self.boot, Board.attach(self.boot.board_fd), Memory())
+        board = Board.attach(self.boot.board_fd)
+        self._status = Status(self.boot, board, Memory())
+        self._main = board.row(next(slot.index for slot in self.boot.slots if slot.role == "main"))
         self._connections: set[AdminProtocol] = set()
         self._servers: list[asyncio.Server] = []
         self._routes: dict[str, Route] = {
@@ -43,6 +46,7 @@ class AdminActor(LoopActor):
             "/readyz": Route(self._readiness, public=True),
             "/metrics": Route(self._metrics),
             "/status.json": Route(self._document),
+            "/reload": Route(self._reload, method="POST"),
         }
         await self._serve(self.boot.slot.control_fd, ControlGate())
         if self.boot.slot.socket_fd >= 0:
@@ -99,5 +103,16 @@ class AdminActor(LoopActor):
         body = metrics.exposition(os.environ[DIRECTORY_VARIABLE], self._status.collector)
         return Answer(HTTPStatus.OK, body, metrics.CONTENT_TYPE)
 
+    def _reload(self, _request: Request) -> Answer:
+        """Main reads its settings again. Says how many reloads had begun before this one."""
+        main = self._main
+        begun = main.reload
+        os.kill(main.pid, signal.SIGHUP)
+        return _json({"begun": begun})
+
     def _document(self, _request: Request) -> Answer:
-        return Answer(HTTPStatus.OK, json.dumps(self._status.document()).encode(), "application/json")
+        return _json(self._status.document())
+
+
+def _json(content: dict[str, Any]) -> Answer:
+    return Answer(HTTPStatus.OK, json.dumps(content).encode(), "application/json")

@@ -11,12 +11,12 @@ from typing import Final
 
 import click
 
-from supervisor.cli import check, identity, install, run, settings
+from supervisor.cli import check, identity, install, lifecycle, run, settings
 from supervisor.cli.base import EXIT_CODES, version_option
 
 __all__ = ["main", "server"]
 
-_MODULES: Final = (run, check, settings, identity, install)
+_MODULES: Final = (run, lifecycle, check, settings, identity, install)
 """In the order in which `--help` shows them."""
 
 

@@ -6,7 +6,10 @@ import asyncio
 import os
 import signal
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from tests.faults.test_kills import gone
 from tests.scenarios.scene import counter
 from tests.support.certificate import loopback_certificate
 from tests.support.client import Client, HopRefusedError
-from tests.support.relay import RelayProcess
+from tests.support.relay import ROOT, RelayProcess
 from transports.identity import HostKey, peer_id_text
 
 pytestmark = pytest.mark.fault
@@ -236,3 +239,40 @@ def test_streams_beyond_a_lower_limit_are_refused_on_connections_that_are_there(
         await client.abort()
 
     asyncio.run(play())
+
+
+# --- frost-relay reload ---
+
+
+def command(relay: RelayProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a user sees who types `frost-relay …` on the relay's machine."""
+    line = [sys.executable, "-m", "supervisor.cli", *arguments, "--socket", str(relay.control_socket)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+
+
+def test_the_command_waits_until_the_settings_hold(configured: Configured) -> None:
+    configured.write("[limits]\nmax_circuits = 7\n")
+    done = command(configured.relay, "reload")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the new settings hold\n", "")
+    assert numbers(configured.relay) == {1}
+
+
+def test_the_command_says_what_is_wrong_and_ends_with_2(configured: Configured) -> None:
+    configured.write("[limits]\nmax_circuits = 0\n")
+    done = command(configured.relay, "reload")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("frost-relay: limits.max_circuits = 0: expected a whole number from 1 to 1000000\n")
+
+
+def test_commands_at_once_each_hear_of_a_reload_that_began_after_they_asked(configured: Configured) -> None:
+    configured.write("[limits]\nmax_circuits = 7\n")
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: command(configured.relay, "reload").returncode, range(4)))
+    assert done == [0] * 4
+
+
+def test_the_command_without_a_relay_ends_with_1(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "supervisor.cli", "reload", "--socket", str(tmp_path / "none")]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no relay runs" in done.stderr
