@@ -193,7 +193,7 @@ class HopStream:
                 self._refuse(answer.reason)
             return
         peer = self._peer
-        peer.worker.hold_circuit(answer.circuit, peer, self._target)
+        peer.worker.hold_circuit(answer, peer, self._target)
         self._circuit = answer.circuit
         if self._stage is Stage.GONE:
             self._give_back()

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     NOT_A_PROXY = "not_a_proxy"
     PENDING_HANDSHAKES_FULL = "pending_handshakes_full"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
+    KICKED = "kicked"
 
 
 # Reason -> (status that answers a RESERVE, status that answers a CONNECT); None: it cannot be the answer to one.

@@ -68,6 +68,7 @@ class Peer:
         "key",
         "port",
         "reserved_until_s",
+        "since_s",
         "transport",
         "wire",
         "worker",
@@ -85,6 +86,7 @@ class Peer:
         self.agent = ""
         self.connected = True
         self.reserved_until_s = 0.0
+        self.since_s = worker.now_s
         self._reservation_deadline: Deadline | None = None
         self._asked = False
         self._pinged = False

@@ -163,7 +163,7 @@ _FROM_WORKER: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decod
 _FROM_REGISTRY: Final[msgspec.msgpack.Decoder[FromRegistry]] = msgspec.msgpack.Decoder(FromRegistry)
 
 
-def encode_frames(messages: Iterable[FromWorker | FromRegistry]) -> bytearray:
+def encode_frames(messages: Iterable[msgspec.Struct]) -> bytearray:
     """All `messages` behind their lengths, for one write; RegistryLinkError when one is over MAX_FRAME_BYTES."""
     frames = bytearray()
     for message in messages:

@@ -25,6 +25,8 @@ from actors.limits import Reason
 from actors.messages import Boot
 from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
+from actors.query_protocol import socket_path
+from actors.query_server import OwnedCircuit, QueryServer
 from actors.rate_table import RateTable
 from actors.registry_link import RegistryLink
 from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
@@ -66,7 +68,7 @@ class Worker:
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self.circuits: dict[int, CircuitActor] = {}
-        self._held_circuits: dict[int, HeldCircuit] = {}  # from the registry's grant to the end, so called ones too
+        self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
         self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
         self._tick: asyncio.TimerHandle | None = None
@@ -84,6 +86,7 @@ class Worker:
             loop,
             time.monotonic,
         )
+        self.queries = QueryServer(self, loop)
         index_of = {slot.name: slot.index for slot in boot.slots}
         self.links = WorkerLinks(
             self, loop, self.flusher, lambda name: f"{boot.runtime_dir}/link-{index_of[name]}.sock"
@@ -138,6 +141,7 @@ class Worker:
         """Reach the registry and be reachable for the other workers."""
         self.registry.start()
         await self.links.serve(self.name)
+        await self.queries.serve(socket_path(self.boot.runtime_dir, self.boot.slot.index))
         self._advance()
 
     async def stop(self) -> None:
@@ -154,6 +158,7 @@ class Worker:
             self._all_gone = asyncio.Event()
             await self._all_gone.wait()
         self.links.close()
+        self.queries.close()
         await self.registry.stop()
 
     def clock(self) -> float:
@@ -285,14 +290,18 @@ class Worker:
             self.name,
             self.row.pid,
             [Held(p.key, p.id, p.counted_as, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
-            list(self._held_circuits.values()),
+            [owned.held for owned in self.owned_circuits.values()],
             [(peer.id, peer.counted_as) for peer in self.peers.values() if peer.counted_as],
         )
 
     def _evicted(self, evict: Evict) -> None:
         peer = self.peers.get(evict.connection)
         if peer is not None:
-            peer.wire.close(LimitError(Reason(evict.reason)))
+            self.end_peer(peer, Reason(evict.reason))
+
+    def end_peer(self, peer: Peer, reason: Reason) -> None:
+        """Close a connection that has done nothing wrong, for a reason of ours."""
+        peer.wire.close(LimitError(reason))
 
     def _superseded(self, notice: Superseded) -> None:
         peer = self.peers.get(notice.connection)
@@ -301,13 +310,14 @@ class Worker:
 
     # Circuits
 
-    def hold_circuit(self, circuit_id: int, source: Peer, target: bytes) -> None:
+    def hold_circuit(self, granted: CircuitGranted, source: Peer, target: bytes) -> None:
         """The registry granted a circuit: a slot is ours until `free_circuit`."""
-        self._held_circuits[circuit_id] = HeldCircuit(circuit_id, source.key, target, source.counted_as)
+        held = HeldCircuit(granted.circuit, source.key, target, source.counted_as)
+        self.owned_circuits[granted.circuit] = OwnedCircuit(held, granted.worker, self.now_s)
 
     def free_circuit(self, circuit_id: int) -> None:
         """The circuit has ended, or was not opened: its slot is free."""
-        if self._held_circuits.pop(circuit_id, None) is not None:
+        if self.owned_circuits.pop(circuit_id, None) is not None:
             self.registry.close_circuit(circuit_id)
 
     def call(self, granted: CircuitGranted, source: bytes, target: bytes, answer: Answer) -> Call | None:

@@ -147,6 +147,7 @@ class OurRelay(RelayProgram):
         texts = (
             *GENEROUS,
             f'identity.key_file="{self.folder}/relay.key"',
+            f'admin.control_socket="{self.folder}/control.sock"',
             f'listeners=[{self.listener()}, {{address = "/ip4/127.0.0.1/tcp/0", workers = 1}}]',
         )
         settings = (part for text in texts for part in ("--set", text))

@@ -98,3 +98,15 @@ def exposition(directory: str, board: BoardCollector) -> bytes:
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
     registry.register(board)
     return generate_latest(registry)
+
+
+def refusals(directory: str) -> dict[str, int]:
+    """How many were refused since the relay was started, by reason; from the counters' directory."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+    return {
+        sample.labels["reason"]: int(sample.value)
+        for metric in registry.collect()
+        if metric.name == "frost_relay_refusals"
+        for sample in metric.samples
+    }

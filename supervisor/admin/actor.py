@@ -1,7 +1,7 @@
 """AdminActor: the process that answers operators, over TCP on loopback and through the control socket.
 
-It reads the board and the counters' files, so it needs no messages. When it dies, nothing but these answers is missing
-until its successor is there. It must never hold up another process.
+It reads the board and the counters' files, and asks the workers what only they know. When it dies, nothing but these
+answers is missing until its successor is there. It must never hold up another process.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from actors.metrics import DIRECTORY_VARIABLE
 from supervisor import metrics
 from supervisor.admin.gate import ControlGate, Gate, NetworkGate
 from supervisor.admin.http import AdminProtocol, Answer, Request, Route
+from supervisor.admin.listing import Listing
 from supervisor.admin.memory import Memory
 from supervisor.admin.status import Status
+from supervisor.admin.workers import Workers
 
 if TYPE_CHECKING:
     from thespian.actors import ActorAddress
@@ -42,6 +44,7 @@ class AdminActor(LoopActor):
         self._connections: set[AdminProtocol] = set()
         self._servers: list[asyncio.Server] = []
         self._routes: dict[str, Route] = {
+            **Listing(Workers(self.boot.slots, self.boot.runtime_dir)).routes(),
             "/healthz": Route(self._health, public=True),
             "/readyz": Route(self._readiness, public=True),
             "/metrics": Route(self._metrics),
@@ -111,7 +114,7 @@ class AdminActor(LoopActor):
         return _json({"begun": begun})
 
     def _document(self, _request: Request) -> Answer:
-        return _json(self._status.document())
+        return _json({**self._status.document(), "refusals": metrics.refusals(os.environ[DIRECTORY_VARIABLE])})
 
 
 def _json(content: dict[str, Any]) -> Answer:

@@ -54,8 +54,10 @@ class Status:
             "version": self._version,
             "uptime_s": round(self.uptime_s(), 3),
             "limits": self._limits,
+            "ready": not self.not_ready(),
             "reservations": totals(self._places, lambda row: row.reservations),
             "circuits": totals(self._places, lambda row: row.circuits),
+            "pending_handshakes": totals(self._places, lambda row: row.pending_handshakes),
             "connections": totals(self._places, lambda row: row.connections),
             "certificates": [
                 {"listener": slot.listener, "expires": expires_unix_s, "days_left": round(days_left, 1)}
@@ -75,6 +77,7 @@ class Status:
         return {
             "pid": row.pid,
             "state": row.state.name.lower(),
+            "uptime_s": round(self._clock() - row.since, 3) if row.pid else 0.0,
             "restarts": row.restarts,
             "reload": row.reload,
             "connections": row.connections,

@@ -11,13 +11,22 @@ from typing import Final
 
 import click
 
-from supervisor.cli import check, identity, install, lifecycle, run, settings
-from supervisor.cli.base import EXIT_CODES, version_option
+from supervisor.cli import check, completion, identity, install, lifecycle, peers, run, settings, status
+from supervisor.cli.base import version_option
 
 __all__ = ["main", "server"]
 
-_MODULES: Final = (run, lifecycle, check, settings, identity, install)
+_MODULES: Final = (run, check, status, peers, settings, identity, install, lifecycle, completion)
 """In the order in which `--help` shows them."""
+
+
+_EXIT_CODES: Final = """
+\b
+Exit codes:
+  0  done
+  1  it could not be done; one line says why
+  2  a setting or an argument that cannot be used
+"""
 
 
 class _InOrder(click.Group):
@@ -28,7 +37,7 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(name="frost-relay", cls=_InOrder, epilog=EXIT_CODES)
+@click.group(name="frost-relay", cls=_InOrder, epilog=_EXIT_CODES)
 @version_option
 def main() -> None:
     """A libp2p Circuit Relay v2 server through which two browsers find each other."""

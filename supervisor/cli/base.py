@@ -13,14 +13,6 @@ from config.paths import CONFIG_VARIABLE, DEFAULT_CONFIG_FILE
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 
-EXIT_CODES: Final = """
-\b
-Exit codes:
-  0  stopped as asked (SIGTERM, SIGINT)
-  1  a process died that the relay cannot live without; start it again
-  2  a setting or an argument that cannot be used; nothing was started
-"""
-
 
 class FailedError(Exception):
     """What was asked for could not be done: one line for the user, exit code 1."""
@@ -48,7 +40,7 @@ class Command(click.Command):
 
 def say(line: str) -> None:
     """One line for people on standard error."""
-    click.echo(f"frost-relay: {line}", err=True)
+    click.echo(f"frost-relay: {' '.join(line.split())}", err=True)
 
 
 config_option: Final = click.option(

@@ -9,9 +9,9 @@ from typing import Final, NoReturn
 import click
 
 from config.load import load
-from supervisor.cli.base import EXIT_CODES, Command, config_option, set_option, version_option
+from supervisor.cli.base import Command, config_option, set_option, version_option
 
-_HELP: Final = f"""Run the relay until SIGTERM or Ctrl-C.
+_HELP: Final = """Run the relay until SIGTERM or Ctrl-C.
 
 Prints the addresses that can be dialled on standard output, one a line, once all listeners serve. Logs go to standard
 error.
@@ -21,8 +21,14 @@ Examples:
   COMMAND
   COMMAND --config /etc/frost-relay/relay.toml
   COMMAND --set limits.max_reservations=10 --set log.level=debug
-  COMMAND --set 'listeners=[{{address="/ip4/127.0.0.1/tcp/0/ws", workers=2}}]'
-{EXIT_CODES}"""
+  COMMAND --set 'listeners=[{address="/ip4/127.0.0.1/tcp/0/ws", workers=2}]'
+
+\b
+Exit codes:
+  0  stopped as asked (SIGTERM, SIGINT)
+  1  a process died that the relay cannot live without; start it again
+  2  a setting or an argument that cannot be used; nothing was started
+"""
 
 
 def _run(file: str | None, overrides: tuple[str, ...]) -> NoReturn:

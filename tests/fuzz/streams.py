@@ -135,8 +135,8 @@ class _Worker:
     def reservation_answer(self, peer: bytes, expires_s: float) -> bytes:
         return delimited(HopMessage(type=HopMessage.STATUS, status=Status.OK).SerializeToString())
 
-    def hold_circuit(self, circuit: int, source: Any, target: bytes) -> None:
-        self.held.append(circuit)
+    def hold_circuit(self, granted: CircuitGranted, source: Any, target: bytes) -> None:
+        self.held.append(granted.circuit)
 
     def free_circuit(self, circuit: int) -> None:
         self.held.remove(circuit)

@@ -23,6 +23,7 @@ CONNECTION = [
     Reason.NOT_A_PROXY,
     Reason.PENDING_HANDSHAKES_FULL,
     Reason.HANDSHAKE_TIMEOUT,
+    Reason.KICKED,
 ]
 
 

@@ -50,12 +50,14 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert document["limits"]["reservation_rate_per_peer"] == "30/1h"
     assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
     assert list(document) == [
-        "peer_id", "addresses", "version", "uptime_s", "limits", "reservations", "circuits", "connections",
+        "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
+        "reservations", "circuits", "pending_handshakes", "connections",
         "certificates", "reload", "workers",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
         "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
+        "uptime_s": 12.5,
         "restarts": 5, "reload": 0, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
     }  # fmt: skip
 
@@ -103,8 +105,9 @@ def test_metrics_are_added_up_over_processes_and_survive_them(tmp_path: Path) ->
     board, status = make()
     board.row(4).reservations = 9
     board.row(4).restarts = 2
-    from supervisor.metrics import exposition  # noqa: PLC0415
+    from supervisor.metrics import exposition, refusals  # noqa: PLC0415
 
+    assert refusals(str(tmp_path))["circuits_full"] == 15
     text = exposition(str(tmp_path), status.collector).decode()
     assert 'frost_relay_refusals_total{reason="circuits_full"} 15.0' in text
     assert "\nfrost_relay_reservations 9.0" in text

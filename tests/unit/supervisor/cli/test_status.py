@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.cli.status import render
+
+PEER = "12D3KooWHqDqb8Bh9CzFFBMVdbDYH6pZxcyX2nAVqT2ycpxyRLdC"
+
+
+def document(**changed: Any) -> dict[str, Any]:
+    process = {"listener": "", "state": "ready", "pid": 4_194_303, "uptime_s": 86_399.0, "restarts": 12,
+               "connections": 19_999, "reservations": 19_999, "circuits": 9_999, "memory_bytes": 1 << 30}  # fmt: skip
+    return {
+        "version": "0.1.0", "peer_id": PEER, "ready": True, "uptime_s": 100_000.0, "reservations": 40_000,
+        "circuits": 12, "connections": 40_001, "pending_handshakes": 3, "refusals": {"circuits_full": 7, "kicked": 0},
+        "limits": {"max_reservations": 40_000, "max_circuits": 16, "max_connections": 1_000_000,
+                   "max_pending_handshakes": 256},
+        "workers": [{"name": "main", "role": "main", **process},
+                    {"name": "wss-65535/15", "role": "listener", **process},
+                    {"name": "tcp-9090/0", "role": "listener", **process, "state": "starting", "pid": 0}],
+        **changed,
+    }  # fmt: skip
+
+
+def test_a_full_relay_fits_80_columns() -> None:
+    assert max(map(len, render(document()).splitlines())) <= 80
+
+
+def test_totals_stand_beside_their_limits() -> None:
+    lines = render(document()).splitlines()
+    assert any(line.split() == ["reservations", "40000", "40000"] for line in lines)
+    assert any(line.split() == ["pending", "handshakes", "3", "256"] for line in lines)
+
+
+def test_only_workers_hold_something_and_only_the_living_have_a_pid() -> None:
+    lines = render(document()).splitlines()
+    (main,) = (line.split() for line in lines if line.startswith("main"))
+    (tcp,) = (line.split() for line in lines if line.startswith("tcp-9090/0"))
+    assert main[-3:] == ["-", "-", "-"]
+    assert tcp[1:4] == ["starting", "-", "-"]
+    assert tcp[-3:] == ["19999", "19999", "9999"]
+
+
+def test_refusals_are_shown_by_reason_and_zeros_are_not() -> None:
+    text = render(document())
+    assert "circuits_full            7" in text
+    assert "kicked" not in text
+    assert render(document(refusals={"kicked": 0})).endswith("nobody was refused")
+
+
+def test_a_relay_that_is_not_ready_says_so() -> None:
+    assert "\nnot ready, up 1d 3h" in render(document(ready=False))
