@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock fuzz interop-table traces bench-quick profile clean
+.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -53,6 +53,9 @@ lock: $(UV) ## resolve the requirements*.lock files again (UPGRADE=--upgrade for
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -c requirements-dev.lock -o requirements-build.lock
 	! grep -n '://' requirements*.lock
+
+docs-settings: $(VENV)/.setup-dev ## write docs/settings.md again after a change to a setting
+	$(BIN)/python -m config.document > docs/settings.md
 
 interop-table: $(VENV)/.setup-dev ## measure all pairs of foreign peers and write their table into docs/interop.md
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_all_pairs.py

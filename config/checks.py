@@ -10,11 +10,13 @@ from typing import Any, Final
 from config.errors import MISSING, ConfigError
 from config.settings import Admin, Listener, Settings
 
-# A share of one peer or one IP above the total can never be reached. 0 is off where a share can be switched off.
+# A part above its whole can never be reached. 0 is off where it can be switched off.
 _SHARES: Final = (
     ("max_circuits_per_peer", "max_circuits"),
     ("max_reservations_per_ip", "max_reservations"),
     ("max_connections_per_ip", "max_connections"),
+    ("max_pending_handshakes", "max_connections"),
+    ("max_reservations", "max_connections"),  # each is held on a connection
 )
 
 

@@ -38,6 +38,11 @@ def explain(error: msgspec.ValidationError, raw: Mapping[str, Any]) -> ConfigErr
     return ConfigError(dotted(path), _value_at(raw, path), _expected(_type_at(path)))
 
 
+def expected_at(path: list[str | int]) -> str:
+    """What the value at a place may be, as it completes the sentence "expected …"."""
+    return _expected(_type_at(path))
+
+
 def dotted(path: list[str | int]) -> str:
     """A place as users write it: `listeners[0].address`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

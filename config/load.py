@@ -14,6 +14,7 @@ from config import paths
 from config.checks import check
 from config.errors import ConfigError
 from config.explain import dotted, explain
+from config.origins import Origins
 from config.rates import EXPECTED, Rate, parse_rate
 from config.settings import Limits, Settings
 
@@ -36,16 +37,31 @@ def load(
     Raises `ConfigError` for a file that cannot be read or is not TOML, an unknown key, a wrong type, a value out of
     range and a contradiction.
     """
-    named = paths.config_file(file, environ, default_file)
-    given = _read(*named) if named else {}
-    for key, text in _from_environment(environ):
-        _put(given, key, text)
+    return load_with_origins(file, overrides, environ, default_file=default_file)[0]
+
+
+def load_with_origins(
+    file: str | None,
+    overrides: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    default_file: str = paths.DEFAULT_CONFIG_FILE,
+) -> tuple[Settings, Origins]:
+    """As `load`, with what set each value."""
+    given: dict[str, Any] = {}
+    origins = Origins()
+    if named := paths.config_file(file, environ, default_file):
+        text = _read(*named)
+        given = _parse(named[0], text)
+        origins.note_file(given, named[0], text)
+    for name, key, text in _from_environment(environ):
+        origins.note(_put(given, key, text), name)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise ConfigError("--set", override, "KEY=VALUE such as limits.max_reservations=10")
-        _put(given, key.strip(), text)
-    return decode(given)
+        origins.note(_put(given, key.strip(), text), "--set")
+    return decode(given), origins
 
 
 def decode(given: Mapping[str, Any]) -> Settings:
@@ -89,14 +105,17 @@ def _read_rate(key: str, value: object) -> dict[str, float] | None:
     return None if rate is None else {"count": rate.count, "period_s": rate.period_s}
 
 
-def _read(file: str, named_by: str) -> dict[str, Any]:
+def _read(file: str, named_by: str) -> str:
     try:
         with open(file, encoding="utf-8-sig") as stream:
-            text = stream.read()
+            return stream.read()
     except OSError as error:
         raise ConfigError(named_by, file, f"a file that can be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(named_by, file, "a TOML file in UTF-8") from None
+
+
+def _parse(file: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -111,17 +130,17 @@ def _not_toml(file: str, text: str, why: str) -> ConfigError:
     return ConfigError(f"{file} line {number}", lines[number - 1].strip(), f"TOML ({reason})")
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """FROST_RELAY__LIMITS__MAX_CIRCUITS=5 as ("limits.max_circuits", "5"); a whole table before its parts."""
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """FROST_RELAY__LIMITS__MAX_CIRCUITS=5 as its name, limits.max_circuits and "5"; a whole table before its parts."""
     for name in sorted(environ):
         if name == PREFIX:
             raise ConfigError(name, environ[name], "a variable such as FROST_RELAY__LIMITS__MAX_RESERVATIONS")
         if name.startswith(PREFIX):
-            yield name.removeprefix(PREFIX).lower().replace("__", "."), environ[name]
+            yield name, name.removeprefix(PREFIX).lower().replace("__", "."), environ[name]
 
 
-def _put(tables: dict[str, Any], key: str, text: str) -> None:
-    """Set `listeners.0.workers` or `listeners[0].workers` to what `text` stands for."""
+def _put(tables: dict[str, Any], key: str, text: str) -> tuple[str | int, ...]:
+    """Set `listeners.0.workers` or `listeners[0].workers` to what `text` stands for; returns the place."""
     value = _value(text)
     path = _path(key)
     if isinstance(path[0], int) or "" in path:
@@ -140,6 +159,7 @@ def _put(tables: dict[str, Any], key: str, text: str) -> None:
         else:
             raise ConfigError(dotted(path), value, f"a key that exists; {dotted(path[:depth])} has no part {step}")
         place = place[step]
+    return tuple(path)
 
 
 def _path(key: str) -> list[str | int]:

@@ -93,6 +93,8 @@ def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress
 def _check_listener(index: int, listener: Listener) -> ListenAddress:
     key = f"listeners[{index}]"
     address = parse_listen(listener.address, f"{key}.address")
+    if listener.cert_file and not address.tls:
+        raise ConfigError(f"{key}.cert_file", listener.cert_file, f'"" for {listener.address}, which is not /tls/ws')
     if address.tls:
         if listener.proxy_protocol:
             expected = "false on a /tls/ws address; let the proxy do TLS and listen on /ws behind it"

@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/interop.md",
     "docs/relay-behaviour.md",
     "docs/security.md",
+    "docs/settings.md",
     "docs/troubleshooting.md",
     "docs/upgrade.md",
     "docs/wallets.md",

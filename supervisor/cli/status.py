@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any, Final
 
 import click
@@ -15,6 +17,7 @@ from supervisor.cli.words import duration, size, table
 
 _TOTALS: Final = ("reservations", "circuits", "connections", "pending_handshakes")
 _FIGURES: Final = ("PID", "UPTIME", "RESTARTS", "MEMORY", "CONN", "RESV", "CIRC")
+_COLUMNS: Final = 80
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
@@ -92,7 +95,18 @@ def render(document: dict[str, Any]) -> str:
         )
     else:
         lines.append("nobody was refused")
-    return "\n".join(lines)
+    return "\n".join((*lines, *_notices(document)))
+
+
+def _notices(document: dict[str, Any]) -> Iterator[str]:
+    """What an operator has to know beside the figures."""
+    for each in document["certificates"]:
+        yield f"certificate of {each['listener']}: {each['days_left']:.0f} days left"
+    for outcome in document["reload"]["outcomes"][-1:]:
+        if outcome["error"]:
+            yield shorten(f"the last reload changed nothing: {outcome['error']}", _COLUMNS, placeholder=" …")
+        if outcome["needs_restart"]:
+            yield shorten(f"waits for a restart: {', '.join(outcome['needs_restart'])}", _COLUMNS, placeholder=" …")
 
 
 def _total(document: dict[str, Any], name: str) -> tuple[str, int, int]:

@@ -44,7 +44,8 @@ NOT_A_RATE: list[Any] = [5, 0, True, 1.5, [], ["30/1h"], {"count": 1, "period_s"
 NOT_A_LIST: list[Any] = [5, True, "text", {}, {"a": "b"}, date(2024, 1, 1)]
 NOT_A_TABLE: list[Any] = [5, 1.5, True, "text", [], ["a"], date(2024, 1, 1)]
 
-COUNTS = ("max_reservations", "max_circuits", "max_connections", "max_pending_handshakes")
+COUNTS = ("max_circuits", "max_connections")
+PARTS = ("max_reservations", "max_connections_per_ip", "max_pending_handshakes")  # at most the default max_connections
 RATES = (
     "reservation_rate_per_peer",
     "reservation_rate_per_ip",
@@ -64,8 +65,8 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "listeners[0].proxy_protocol": ("true or false", NOT_A_BOOL, [False, True]),
     "announce.addresses": (TEXTS, NOT_A_LIST, [[], ["/dns4/a/tcp/443/tls/ws"]]),
     **{f"limits.{key}": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1_000_000]) for key in COUNTS},
+    **{f"limits.{key}": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1, 20_000]) for key in PARTS},
     "limits.max_circuits_per_peer": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1, 16]),
-    "limits.max_connections_per_ip": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1, 20_000]),
     "limits.max_reservations_per_ip": ("a whole number from 0 to 1000000", [*NOT_AN_INT, -1, 1_000_001], [0, 1024]),
     "limits.reservation_ttl_s": ("a whole number from 1 to 31536000", [*NOT_AN_INT, 0, 31_536_001], [1, 31_536_000]),
     "limits.circuit_duration_s": ("a whole number from 0 to 31536000", [*NOT_AN_INT, -1, 31_536_001], [0, 31_536_000]),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import tomllib
@@ -128,6 +129,23 @@ def test_what_config_show_prints_is_a_configuration_with_the_same_meaning(home: 
     tables = to_tables(Settings())
     tables["limits"] |= {"max_reservations": 10, "circuit_rate_per_ip": "off"}
     assert decode(tomllib.loads(result.stdout)) == decode(tables)
+
+
+def test_config_show_says_what_set_each_value(home: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text('[limits]\nmax_reservations = 10\n[log]\nlevel = "debug"\n')
+    arguments = ("config", "show", "--config", str(file), "--set", "log.level=info")
+    home["FROST_RELAY__LIMITS__MAX_CIRCUITS"] = "5"
+    shown = dict(line.split("  # ") for line in call(home, *arguments).stdout.splitlines() if "#" in line)
+    assert {key.split(" = ")[0]: by for key, by in shown.items()}.items() >= {
+        ("max_reservations", f"{file}:2"),
+        ("max_circuits", "FROST_RELAY__LIMITS__MAX_CIRCUITS"),
+        ("level", "--set"),
+        ("format", "default"),
+    }
+    document = json.loads(call(home, *arguments, "--json").stdout)
+    assert document["limits"]["max_reservations"] == {"value": 10, "from": f"{file}:2"}
+    assert document["listeners"][0]["workers"] == {"value": 0, "from": "default"}
 
 
 def test_config_check_says_yes_or_names_the_key_and_touches_nothing(home: dict[str, str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def document(**changed: Any) -> dict[str, Any]:
         "workers": [{"name": "main", "role": "main", **process},
                     {"name": "wss-65535/15", "role": "listener", **process},
                     {"name": "tcp-9090/0", "role": "listener", **process, "state": "starting", "pid": 0}],
+        "certificates": [], "reload": {"begun": 0, "outcomes": []},
         **changed,
     }  # fmt: skip
 
@@ -50,3 +51,19 @@ def test_refusals_are_shown_by_reason_and_zeros_are_not() -> None:
 
 def test_a_relay_that_is_not_ready_says_so() -> None:
     assert "\nnot ready, up 1d 3h" in render(document(ready=False))
+
+
+def test_the_end_of_a_certificate_and_the_last_reload_are_told_in_a_line_each() -> None:
+    refused = {"error": f"limits.max_circuits = {'x' * 99}", "needs_restart": []}
+    waiting = {"error": "", "needs_restart": ["identity.key_file", "admin.listen"]}
+    certificate = {"listener": "/ip4/0.0.0.0/tcp/443/tls/ws", "days_left": 12.4}
+
+    def shown(*outcomes: dict[str, Any]) -> list[str]:
+        return render(
+            document(refusals={}, certificates=[certificate], reload={"begun": 2, "outcomes": list(outcomes)})
+        ).splitlines()
+
+    assert shown()[-1] == "certificate of /ip4/0.0.0.0/tcp/443/tls/ws: 12 days left"
+    assert shown(waiting, refused)[-1].startswith("the last reload changed nothing: limits.max_circuits = ")
+    assert shown(refused, waiting)[-1] == "waits for a restart: identity.key_file, admin.listen"
+    assert max(map(len, shown(refused))) <= 80
