@@ -124,8 +124,11 @@ def plan(parts: Sequence[str], name: str, config: str, program: str) -> list[Fil
             mode = 0o755 if source.endswith(".sh") else 0o644
             wanted.append(File(path, text, mode, PARTS[part].theirs or "/jail.d/" in path))
     if "systemd" in parts:
-        command = f"{program} run" if config == DEFAULT_CONFIG_FILE else f"{program} run --config {config}"
-        wanted[0] = File(wanted[0].path, wanted[0].text.replace(f"{PROGRAM} run", command))
+        unit = wanted[0].text
+        for command in ("run", "reload"):
+            named = command if config == DEFAULT_CONFIG_FILE else f"{command} --config {config}"
+            unit = unit.replace(f"{PROGRAM} {command}\n", f"{program} {named}\n")
+        wanted[0] = File(wanted[0].path, unit)
         default = (files("config") / "default.toml").read_text("utf-8")
         wanted.append(File(config, default, theirs=True))
     return wanted

@@ -115,6 +115,7 @@ def test_messages_that_are_to_be_looked_for_are_ours() -> None:
         "an address that no other program uses",
         "a port that this user may open",
         "a listening TCP socket bound to",
+        "reload refused",
         "watchdog not fed",
         "process ended",
     ):

@@ -41,7 +41,8 @@ def test_a_relay_with_a_certificate_of_its_own_gets_copies_that_only_it_can_read
         asyncio.run(reserve(address, trust))
 
         main = systemd.main_process(UNIT)
-        renew(systemd, tmp_path)
+        renewed = renew(systemd, tmp_path)
+        asyncio.run(reserve(address, renewed))
         assert systemd.read(f"{TLS}/fullchain.pem") == systemd.read(f"{LIVE}/fullchain.pem")
         assert systemd.main_process(UNIT) == main
         assert systemd.run("ls", "-A", TLS).split() == ["fullchain.pem", "privkey.pem"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, HopRefusedError
 from tests.support.real_systemd import COMMAND, ENVIRONMENT, RealSystemd
 from tests.support.relay import ROOT
 from tests.support.toolchain import required_program
@@ -61,6 +61,8 @@ DefaultDependencies=no
 [Service]
 ExecStart=
 ExecStart={COMMAND} run
+ExecReload=
+ExecReload={COMMAND} reload
 {VARIABLES}
 StandardOutput=append:/run/relay.out
 StandardError=append:/run/relay.err
@@ -168,6 +170,35 @@ def test_a_secret_of_root_is_handed_over_as_the_document_says(tmp_path: Path) ->
         asked.add_header("Authorization", "Bearer 0123456789abcdef")
         with urllib.request.urlopen(asked, timeout=10) as answer:
             assert answer.status == 200
+
+
+def test_a_reload_changes_the_limits_and_ends_nobody_and_fails_when_a_setting_is_wrong(
+    tmp_path: Path,
+) -> None:
+    address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+
+    async def scenario(systemd: RealSystemd) -> None:
+        first, second = await Client.dial(address), await Client.dial(address)
+        await first.reserve()
+        file = systemd.path("/etc/frost-relay/relay.toml")
+        file.write_text(file.read_text() + "[limits]\nmax_reservations = 1\n")
+        assert await asyncio.to_thread(systemd.control, "reload", UNIT) == ""
+        with pytest.raises(HopRefusedError):
+            await second.reserve()
+        await first.reserve()
+        file.write_text(file.read_text() + "max_circuits = 0\n")
+        assert "failed" in await asyncio.to_thread(systemd.control, "reload", UNIT)
+        assert "limits.max_circuits = 0: expected" in systemd.read("/run/relay.err")
+        await first.reserve()
+        for each in (first, second):
+            await each.abort()
+
+    with RealSystemd(tmp_path, units(), {"relay.toml": config(address)}) as systemd:
+        start(systemd)
+        main = systemd.main_process(UNIT)
+        asyncio.run(scenario(systemd))
+        assert systemd.show(UNIT, "SubState") == "running"
+        assert systemd.main_process(UNIT) == main
 
 
 def test_a_relay_that_gives_no_sign_of_life_is_started_again(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def test_the_service_and_a_configuration_are_written_and_it_says_what_comes_next
     result = call("--systemd", "--root", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert sorted(everything(tmp_path)) == ["etc/frost-relay/relay.toml", UNIT]
-    assert "ExecStart=/opt/relay-2/bin/frost-relay run\n" in (tmp_path / UNIT).read_text()
+    unit = (tmp_path / UNIT).read_text()
+    assert "ExecStart=/opt/relay-2/bin/frost-relay run\n" in unit
+    assert "ExecReload=/opt/relay-2/bin/frost-relay reload\n" in unit
     assert load(f"{tmp_path}/etc/frost-relay/relay.toml", [], {}) == Settings()
     assert (tmp_path / UNIT).stat().st_mode & 0o777 == 0o644
     assert result.stdout.splitlines() == [
@@ -82,7 +84,9 @@ def test_printing_writes_nothing_and_shows_each_file_under_its_path(tmp_path: Pa
 
 def test_another_configuration_is_named_to_the_service(tmp_path: Path) -> None:
     call("--systemd", "--config", "/srv/relay.toml", "--root", str(tmp_path))
-    assert "ExecStart=/opt/relay-2/bin/frost-relay run --config /srv/relay.toml\n" in (tmp_path / UNIT).read_text()
+    unit = (tmp_path / UNIT).read_text()
+    for command in ("ExecStart=/opt/relay-2/bin/frost-relay run", "ExecReload=/opt/relay-2/bin/frost-relay reload"):
+        assert f"{command} --config /srv/relay.toml\n" in unit
     assert (tmp_path / "srv/relay.toml").exists()
 
 
