@@ -106,12 +106,12 @@ class RequestEnd(asyncio.BufferedProtocol):
         transport.write(said.data)
         if said.error is not None:
             self._wire.refuse(said.error)
-        if said.error is None or not transport.can_write_eof():
+        if said.error is not None and transport.can_write_eof():
+            # The rest of a bad request may be on its way, and to close over bytes unread is a reset that takes the
+            # answer from the peer again (RFC 9112, 9.6). TLS has its own goodbye, and reads until it is answered.
+            transport.write_eof()
+        else:
             transport.close()
-            return
-        # The rest of a bad request may be on its way, and to close over bytes unread is a reset that takes the answer
-        # from the peer again (RFC 9112, 9.6). TLS has its own goodbye, and reads until it is answered.
-        transport.write_eof()
         self._gate.flusher.call_later(LINGER_S, self.cut)
 
     # To the socket

@@ -31,7 +31,7 @@ from transports.http_request import Upgrade
 from transports.proxied import Attach, protocol_factory
 from transports.request_end import Admit, Gate, RequestEnd, TlsEnd
 from transports.tls import Tls, broken_record
-from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
+from transports.wire import HIGH_WATER_BYTES, LINGER_S, LOW_WATER_BYTES, Flusher, Wire
 from transports.yamux import Buffer
 
 MAX_FRAME_BYTES: Final = 256 * 1024
@@ -161,6 +161,10 @@ class WebSocketEnd(WSListener):
         if not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK if error is None else WSCloseCode.PROTOCOL_ERROR)
         transport.disconnect(True)
+        if transport.underlying_transport.get_extra_info("sslcontext") is not None:
+            # What the socket has not taken waits below TLS, where `unsent_bytes` does not see it, and a peer that has
+            # ended its side and reads no more would keep it there.
+            asyncio.get_running_loop().call_later(LINGER_S, self.cut)
 
     def cut(self) -> None:
         """Close at once."""

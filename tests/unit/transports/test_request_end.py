@@ -213,3 +213,31 @@ def test_a_peer_that_does_not_answer_our_goodbye_is_closed_all_the_same(serving:
         assert await server.ended() is None
 
     serving(scene)
+
+
+def test_a_peer_that_ends_and_does_not_take_what_was_written_is_cut_off(
+    serving: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transports.websocket.LINGER_S", 0.1)
+
+    async def scene(server: Server) -> None:
+        client = await WebSocketClient.connect(server.port, ssl=server.trust)
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        (endpoint,) = server.endpoints
+        end = endpoint.wire.end
+        while not end.unsent_bytes():
+            end.write(bytes(16_384))
+            await asyncio.sleep(0)
+        end.write(bytes(16 << 20))
+        with socket.socket(fileno=os.dup(client.writer.get_extra_info("socket").fileno())) as below:
+            while end.unsent_bytes():  # so that all that waits does so below TLS, where nobody sees it
+                below.recv(4096)
+                await asyncio.sleep(0)
+            below.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.05)
+        assert not endpoint.losses
+        endpoint.wire.close()
+        assert await server.ended() is None
+        client.writer.transport.abort()
+
+    serving(scene)
