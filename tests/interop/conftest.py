@@ -60,10 +60,10 @@ def open_page(browser: Browser, page_url: str) -> Iterator[Callable[[], JsPeer]]
 
 
 @pytest.fixture
-def start_py_peer() -> Iterator[Callable[[], PyPeer]]:
-    """Starts py-libp2p peers, each a process of its own."""
+def start_py_peer() -> Iterator[Callable[..., PyPeer]]:
+    """Starts py-libp2p peers, each a process of its own; takes what is to be added to their environment."""
     with ExitStack() as started:
-        yield lambda: started.enter_context(PyPeer())
+        yield lambda **environ: started.enter_context(PyPeer(environ))
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def start_go_peer(go_binary: Path) -> Iterator[Callable[..., GoPeer]]:
 
 
 @pytest.fixture
-def start_rust_peer(rust_binary: Path) -> Iterator[Callable[[], RustPeer]]:
-    """Starts rust-libp2p peers."""
+def start_rust_peer(rust_binary: Path) -> Iterator[Callable[..., RustPeer]]:
+    """Starts rust-libp2p peers; takes what is to be added to their environment."""
     with ExitStack() as started:
-        yield lambda: started.enter_context(RustPeer(rust_binary))
+        yield lambda **environ: started.enter_context(RustPeer(rust_binary, environ))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificate import loopback_certificate
+from tests.support.certificate import issued_certificate
 from tests.support.meeting import meet_and_leave
 from tests.support.programs import GoPeer
 from tests.support.relay import RelayProcess
@@ -63,8 +63,7 @@ def test_auto_relay_reserves_by_itself_and_lists_what_the_relay_announces(
 
 
 def test_go_peers_talk_over_secure_websocket(start_go_peer: StartGoPeer, tmp_path: Path) -> None:
-    certificate, key = loopback_certificate(tmp_path)
-    trusting = {"SSL_CERT_FILE": str(certificate)}
-    listener = f'{{address="/ip4/127.0.0.1/tcp/0/tls/ws", workers=1, cert_file="{certificate}", key_file="{key}"}}'
-    with RelayProcess(f"listeners=[{listener}]") as relay:
+    issued = issued_certificate(tmp_path)
+    trusting = {"SSL_CERT_FILE": str(issued.authority_pem)}
+    with RelayProcess(issued.listener) as relay:
         meet_and_leave(relay, start_go_peer(**trusting), "wss", start_go_peer(**trusting), "wss")

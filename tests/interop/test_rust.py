@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.support.certificate import issued_certificate
 from tests.support.meeting import meet_and_leave
 from tests.support.programs import RustPeer
 from tests.support.relay import RelayProcess
 
 pytestmark = pytest.mark.interop
 
-StartRustPeer = Callable[[], RustPeer]
+StartRustPeer = Callable[..., RustPeer]
 
 TTL_S = 4
 RENEWALS = 2  # one at three quarters of the time each: together longer than the first grant lasts
@@ -22,6 +24,13 @@ LIMIT_S = 30.0
 def test_two_rust_peers_on_one_transport_talk_over_a_circuit(start_rust_peer: StartRustPeer, via: str) -> None:
     with RelayProcess() as relay:
         meet_and_leave(relay, start_rust_peer(), via, start_rust_peer(), via)
+
+
+def test_rust_peers_talk_over_secure_websocket(start_rust_peer: StartRustPeer, tmp_path: Path) -> None:
+    issued = issued_certificate(tmp_path)
+    trusting = {"TRUSTED_CERTIFICATE": str(issued.authority_der)}
+    with RelayProcess(issued.listener) as relay:
+        meet_and_leave(relay, start_rust_peer(**trusting), "wss", start_rust_peer(**trusting), "wss")
 
 
 @pytest.mark.slow

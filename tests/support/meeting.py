@@ -13,12 +13,16 @@ TEXTS = ("hello", "twice", ("long: " + "0123456789abcdef" * 3125)[:50_000])
 def meet_and_leave(
     relay: RelayProcess, called: Peer, called_via: str, caller: Peer, caller_via: str, texts: Sequence[str] = TEXTS
 ) -> None:
-    """Reserve, dial, echo over the circuit, leave; the relay's counts follow, and nothing is left."""
-    called.start(f"{relay.address(called_via)}/p2p-circuit")
+    """Reserve, dial, echo over the circuit, leave; the relay's counts follow, and nothing is left.
+
+    `via` is a transport, or an address of the relay's in words of the peer's own.
+    """
+    called_at, caller_at = (via if via.startswith("/") else relay.address(via) for via in (called_via, caller_via))
+    called.start(f"{called_at}/p2p-circuit")
     relay.wait_status(lambda now: now["reservations"] == 1)
 
     caller.start()
-    link = caller.dial(f"{relay.address(caller_via)}/p2p-circuit/p2p/{called.peer_id}")
+    link = caller.dial(f"{caller_at}/p2p-circuit/p2p/{called.peer_id}")
     assert link.peer == called.peer_id
     assert link.limited
     relay.wait_status(lambda now: now["circuits"] == 1 and now["connections"] == 2)

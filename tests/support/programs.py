@@ -134,8 +134,10 @@ class GoPeer(BuiltPeer):
 class RustPeer(BuiltPeer):
     """A rust-libp2p peer (tests/interop/rust)."""
 
-    def __init__(self, program: Path, *, within: Sequence[str] | None = None) -> None:
-        super().__init__("rust-libp2p", command_line(program, within))
+    def __init__(
+        self, program: Path, environ: Mapping[str, str] | None = None, *, within: Sequence[str] | None = None
+    ) -> None:
+        super().__init__("rust-libp2p", command_line(program, within), environ)
 
     def reservations(self) -> list[dict[str, Any]]:
         """Every grant so far, renewals included."""

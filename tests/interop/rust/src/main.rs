@@ -31,6 +31,8 @@ use crate::swarm::{answer_echoes, build, Behaviour, BehaviourEvent, ECHO_PROTOCO
 const WAIT: Duration = Duration::from_secs(15);
 /// The argument that switches DCUtR on.
 const HOLE_PUNCHING: &str = "-hole-punching";
+/// The environment's name for a file with the certificate (DER) of an authority that is to be trusted.
+const TRUSTED: &str = "TRUSTED_CERTIFICATE";
 
 /// The JSON form of a limit; a macro because rust-libp2p does not export the type's name.
 macro_rules! in_seconds_and_bytes {
@@ -76,8 +78,8 @@ struct Program {
 }
 
 impl Program {
-    fn new(hole_punching: bool) -> Result<Self> {
-        let swarm = build(hole_punching)?;
+    fn new(hole_punching: bool, trusted: Option<Vec<u8>>) -> Result<Self> {
+        let swarm = build(hole_punching, trusted)?;
         let incoming = swarm.behaviour().stream.new_control().accept(ECHO_PROTOCOL)?;
         tokio::spawn(answer_echoes(incoming));
         Ok(Self {
@@ -373,7 +375,8 @@ fn chain(error: &dyn Error) -> String {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let hole_punching = std::env::args().any(|argument| argument == HOLE_PUNCHING);
-    let mut program = Program::new(hole_punching)?;
+    let trusted = std::env::var_os(TRUSTED).map(std::fs::read).transpose()?;
+    let mut program = Program::new(hole_punching, trusted)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = program.driving(lines.next_line()).await? {
         let request: Value = serde_json::from_str(&line)?;

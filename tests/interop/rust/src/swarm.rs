@@ -1,4 +1,4 @@
-//! What this peer speaks: TCP and WebSocket, Noise and yamux, circuits, identify, ping, the echo protocol, and DCUtR when
+//! What this peer speaks: TCP and WebSocket (secure too), Noise and yamux, circuits, identify, ping, the echo protocol, and DCUtR when
 //! it is asked for.
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use libp2p::{
     swarm::{behaviour::toggle::Toggle, NetworkBehaviour},
     tcp, yamux, StreamProtocol, Swarm, Transport,
 };
+use libp2p_websocket::tls;
 
 pub const ECHO_PROTOCOL: StreamProtocol = StreamProtocol::new("/interop/echo/1.0.0");
 /// Longer than any test: a connection lives until somebody hangs up.
@@ -25,15 +26,20 @@ pub struct Behaviour {
     pub stream: libp2p_stream::Behaviour,
 }
 
-/// TCP and WebSocket, and circuits through them. Addresses are IP addresses: no resolver is built in.
-pub fn build(hole_punching: bool) -> Result<Swarm<Behaviour>> {
+/// TCP and WebSocket, and circuits through them. Addresses are IP addresses: no resolver is built in. `trusted` is the
+/// certificate (DER) of an authority that is trusted besides those that the web trusts.
+pub fn build(hole_punching: bool, trusted: Option<Vec<u8>>) -> Result<Swarm<Behaviour>> {
+    let mut tls = tls::Config::builder();
+    if let Some(certificate) = trusted {
+        tls.add_trust(&tls::Certificate::new(certificate))?;
+    }
+    let mut websocket = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp::Config::default()));
+    websocket.set_tls_config(tls.finish());
     let over_websocket = |key: &identity::Keypair| -> Result<_, noise::Error> {
-        Ok(
-            libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp::Config::default()))
-                .upgrade(Version::V1Lazy)
-                .authenticate(noise::Config::new(key)?)
-                .multiplex(yamux::Config::default()),
-        )
+        Ok(websocket
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise::Config::new(key)?)
+            .multiplex(yamux::Config::default()))
     };
     Ok(libp2p::SwarmBuilder::with_new_identity()
         .with_tokio()
