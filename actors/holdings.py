@@ -13,13 +13,14 @@ Key = TypeVar("Key", bytes, str)
 class Worker:
     """One worker process and all it holds, so that all of it can be freed at once."""
 
-    __slots__ = ("circuits", "connections", "name", "reservations")
+    __slots__ = ("circuits", "connections", "name", "reservations", "tokens")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.reservations: dict[int, Reservation] = {}  # by connection, which is one peer's: Noise authenticated it
         self.circuits: dict[int, Circuit] = {}
         self.connections: dict[int, str] = {}  # connection -> IP; counted ones only
+        self.tokens: dict[int, str] = {}  # connection -> name of its token, of those that have one
 
 
 class Reservation:

@@ -158,6 +158,8 @@ class HopStream:
         peer, worker = self._peer, self._peer.worker
         if not worker.access.peer_allowed(peer.key):
             self._refuse(Reason.PEER_DENIED)
+        elif reason := worker.token_lapsed(peer):
+            self._refuse(reason)
         else:
             worker.registry.reserve(peer.key, peer.id, peer.counted_as, self._reserve_answered)
 
@@ -169,6 +171,8 @@ class HopStream:
             self._refuse(Reason.MALFORMED_MESSAGE)
         elif not (worker.access.peer_allowed(peer.key) and worker.access.peer_allowed(target)):
             self._refuse(Reason.PEER_DENIED)
+        elif reason := worker.token_lapsed(peer):
+            self._refuse(reason)
         else:
             worker.registry.open_circuit(peer.key, target, peer.counted_as, self._connect_answered)
 

@@ -42,6 +42,7 @@ class Reason(StrEnum):
 
     RESERVATIONS_FULL = "reservations_full"
     RESERVATIONS_PER_IP = "reservations_per_ip"
+    RESERVATIONS_PER_TOKEN = "reservations_per_token"
     RESERVATION_RATE_PER_PEER = "reservation_rate_per_peer"
     RESERVATION_RATE_PER_IP = "reservation_rate_per_ip"
 
@@ -60,12 +61,17 @@ class Reason(StrEnum):
     REGISTRY_UNAVAILABLE = "registry_unavailable"
     PEER_DENIED = "peer_denied"
     SUBNET_DENIED = "subnet_denied"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_REVOKED = "token_revoked"
     MALFORMED_MESSAGE = "malformed_message"
     UNEXPECTED_MESSAGE = "unexpected_message"
 
     ORIGIN_DENIED = "origin_denied"
     CONNECTIONS_FULL = "connections_full"
     CONNECTIONS_PER_IP = "connections_per_ip"
+    CONNECTIONS_PER_TOKEN = "connections_per_token"
+    TOKEN_MISSING = "token_missing"
+    TOKEN_UNKNOWN = "token_unknown"
     CONNECTION_RATE_PER_IP = "connection_rate_per_ip"
     NOT_A_PROXY = "not_a_proxy"
     PENDING_HANDSHAKES_FULL = "pending_handshakes_full"
@@ -78,6 +84,7 @@ class Reason(StrEnum):
 _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
     Reason.RESERVATIONS_FULL: (Status.RESERVATION_REFUSED, None),
     Reason.RESERVATIONS_PER_IP: (Status.RESERVATION_REFUSED, None),
+    Reason.RESERVATIONS_PER_TOKEN: (Status.RESERVATION_REFUSED, None),
     Reason.RESERVATION_RATE_PER_PEER: (Status.RESERVATION_REFUSED, None),
     Reason.RESERVATION_RATE_PER_IP: (Status.RESERVATION_REFUSED, None),
     Reason.NO_RESERVATION: (None, Status.NO_RESERVATION),
@@ -93,6 +100,8 @@ _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
     Reason.REGISTRY_UNAVAILABLE: (Status.RESERVATION_REFUSED, Status.CONNECTION_FAILED),
     Reason.PEER_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.SUBNET_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
+    Reason.TOKEN_EXPIRED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
+    Reason.TOKEN_REVOKED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.MALFORMED_MESSAGE: (Status.MALFORMED_MESSAGE, Status.MALFORMED_MESSAGE),
     Reason.UNEXPECTED_MESSAGE: (Status.UNEXPECTED_MESSAGE, Status.UNEXPECTED_MESSAGE),
 }

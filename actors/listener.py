@@ -19,6 +19,7 @@ from actors.certificate import LOOK_S, CertificateKeeper
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.peer import LimitError
+from actors.tokens import secret_of
 from actors.worker import Worker
 from config.settings import Listener
 from transports import websocket
@@ -143,13 +144,13 @@ class ListenerActor(LoopActor):
         if not worker.access.is_trusted_proxy(wire.ip) and (reason := worker.located(wire, wire.ip, wire.port)):
             wire.abort(LimitError(reason))
 
-    def _admit_upgrade(self, wire: Wire, headers: Mapping[str, str]) -> HTTPStatus | None:
+    def _admit_upgrade(self, wire: Wire, target: str, headers: Mapping[str, str]) -> HTTPStatus | None:
         """Who is behind the proxy, and may this page come in? Only the Origin is known to be what the browser says."""
         worker = self._worker
         ip, port = self._client(wire, headers)
         if not worker.access.origin_allowed(headers.get("origin")):
             return worker.refuse(wire, Reason.ORIGIN_DENIED)
-        return worker.arrived(wire, ip, port)
+        return worker.arrived(wire, ip, port, secret_of(target))
 
     def _client(self, wire: Wire, headers: Mapping[str, str]) -> tuple[str, int]:
         """The address that a trusted proxy names, else that of the socket."""

@@ -69,6 +69,7 @@ class Peer:
         "port",
         "reserved_until_s",
         "since_s",
+        "token",
         "transport",
         "wire",
         "worker",
@@ -82,6 +83,7 @@ class Peer:
         self.ip = wire.ip  # the proxy's until it has said for whom it speaks
         self.port = wire.port
         self.counted_as = ""  # its share of what is limited per IP; "": not counted yet
+        self.token = ""  # the name of the one it came with
         self.key = b""
         self.agent = ""
         self.connected = True

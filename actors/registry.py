@@ -18,10 +18,13 @@ from actors.expiry import ExpiryCalendar, whole_second
 from actors.holdings import Circuit, Counts, Reservation, Worker
 from actors.limits import RateLimiter, Reason
 from actors.registry_protocol import Held, HeldCircuit, Superseded
+from actors.tokens import Token, Tokens
 from config.settings import Limits
 
 _EXPIRED_PER_REQUEST: Final = 8
 """Expired reservations that a request clears away before it is decided, so that they take nobody's place."""
+
+_REVOKED: Final = Token(name="revoked", secret="")
 
 _BUCKETS_PER_PASS: Final = 64
 """Full token buckets of each limiter that one pass of `expire` forgets."""
@@ -48,7 +51,7 @@ class Registry:
     `notices` collects what other workers than the asking one must be told; who drives the registry sends and clears it.
     """
 
-    def __init__(self, limits: Limits, epoch: int | None = None) -> None:
+    def __init__(self, limits: Limits, epoch: int | None = None, tokens: Tokens | None = None) -> None:
         self.notices: list[tuple[str, Superseded]] = []
         self._limits = limits
         self._workers: dict[str, Worker] = {}
@@ -62,6 +65,9 @@ class Registry:
         self._circuits_of_target: Counts[bytes] = Counts()
         self._connection_count = 0
         self._connections_of_ip: Counts[str] = Counts()
+        self._tokens = tokens
+        self._connections_of_token: Counts[str] = Counts()
+        self._reservations_of_token: Counts[str] = Counts()
         self._reservation_rate_of_peer: RateLimiter[bytes] = RateLimiter(limits.reservation_rate_per_peer)
         self._reservation_rate_of_ip: RateLimiter[str] = RateLimiter(limits.reservation_rate_per_ip)
         self._circuit_rate_of_peer: RateLimiter[bytes] = RateLimiter(limits.circuit_rate_per_peer)
@@ -99,7 +105,7 @@ class Registry:
         self._clear_expired(now, _EXPIRED_PER_REQUEST)
         held = self._live(peer, now)
         if held is None:
-            reason = self._refuse_reservation(peer, ip, now)
+            reason = self._refuse_reservation(peer, ip, self._workers[worker].tokens.get(connection, ""), now)
             if reason is not None:
                 return reason
             self._reservation_rate_of_peer.charge(peer, now)
@@ -112,13 +118,15 @@ class Registry:
         self._hold(Reservation(peer, self._workers[worker], connection, ip, expires_s))
         return Grant(expires_s, replaced=held is not None)
 
-    def _refuse_reservation(self, peer: bytes, ip: str, now: float) -> Reason | None:
+    def _refuse_reservation(self, peer: bytes, ip: str, token: str, now: float) -> Reason | None:
         """The checks of a RESERVE by a peer that has no live reservation; a renewal passes none of them."""
         limits = self._limits
         if len(self._reservations) >= limits.max_reservations:
             return Reason.RESERVATIONS_FULL
         if _reached(self._reservations_of_ip.get(ip, 0), limits.max_reservations_per_ip):
             return Reason.RESERVATIONS_PER_IP
+        if token and _reached(self._reservations_of_token.get(token, 0), self._token(token).max_reservations):
+            return Reason.RESERVATIONS_PER_TOKEN
         if not self._reservation_rate_of_peer.allows(peer, now):
             return Reason.RESERVATION_RATE_PER_PEER
         if not self._reservation_rate_of_ip.allows(ip, now):
@@ -146,12 +154,16 @@ class Registry:
         self._reservations[reservation.peer] = reservation
         reservation.worker.reservations[reservation.connection] = reservation
         self._reservations_of_ip.add(reservation.ip)
+        if token := reservation.worker.tokens.get(reservation.connection):
+            self._reservations_of_token.add(token)
         self._calendar.add(reservation.expires_s, reservation)
 
     def _end_reservation(self, reservation: Reservation) -> None:
         del self._reservations[reservation.peer]
         del reservation.worker.reservations[reservation.connection]
         self._reservations_of_ip.subtract(reservation.ip)
+        if token := reservation.worker.tokens.get(reservation.connection):
+            self._reservations_of_token.subtract(token)
         self._calendar.remove(reservation.expires_s, reservation)
 
     # --- circuits ---
@@ -204,7 +216,7 @@ class Registry:
 
     # --- connections ---
 
-    def connected(self, worker: str, connection: int, ip: str) -> Reason | None:
+    def connected(self, worker: str, connection: int, ip: str, token: str = "") -> Reason | None:
         """Counts a connection; or the reason for which it must be closed, and then it is not counted."""
         limits = self._limits
         if connection in self._workers[worker].connections:
@@ -213,7 +225,9 @@ class Registry:
             return Reason.CONNECTIONS_FULL
         if _reached(self._connections_of_ip.get(ip, 0), limits.max_connections_per_ip):
             return Reason.CONNECTIONS_PER_IP
-        self._count_connection(self._workers[worker], connection, ip)
+        if token and _reached(self._connections_of_token.get(token, 0), self._token(token).max_connections):
+            return Reason.CONNECTIONS_PER_TOKEN
+        self._count_connection(self._workers[worker], connection, ip, token)
         return None
 
     def disconnected(self, worker: str, connection: int) -> None:
@@ -226,11 +240,21 @@ class Registry:
         if ip is not None:
             self._connection_count -= 1
             self._connections_of_ip.subtract(ip)
+            if token := holder.tokens.pop(connection, ""):
+                self._connections_of_token.subtract(token)
 
-    def _count_connection(self, worker: Worker, connection: int, ip: str) -> None:
+    def _count_connection(self, worker: Worker, connection: int, ip: str, token: str) -> None:
         worker.connections[connection] = ip
+        if token:
+            worker.tokens[connection] = token
+            self._connections_of_token.add(token)
         self._connection_count += 1
         self._connections_of_ip.add(ip)
+
+    def _token(self, name: str) -> Token:
+        """A token's limits; one that was revoked has none, and its peers can ask for nothing."""
+        token = self._tokens.by_name(name) if self._tokens is not None else None
+        return token or _REVOKED
 
     # --- workers ---
 
@@ -246,12 +270,14 @@ class Registry:
         circuits: Iterable[HeldCircuit],
         connections: Iterable[tuple[int, str]],
         now: float,
+        tokens: Iterable[tuple[int, str]] = (),
     ) -> None:
         """Takes over what a worker was granted before; may be called in parts and in any order of workers."""
         holder = self._workers[worker]
+        token_of = dict(tokens)
         for connection, ip in connections:
             if connection not in holder.connections:
-                self._count_connection(holder, connection, ip)
+                self._count_connection(holder, connection, ip, token_of.get(connection, ""))
         for held in reservations:
             if held.expires_s > now:
                 self._redeclare(holder, held, now)
@@ -284,6 +310,8 @@ class Registry:
             self._circuits_of_target.subtract(circuit.target)
         for ip in gone.connections.values():
             self._connections_of_ip.subtract(ip)
+        for token in gone.tokens.values():
+            self._connections_of_token.subtract(token)
         self._circuit_count -= len(gone.circuits)
         self._connection_count -= len(gone.connections)
 

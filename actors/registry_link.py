@@ -195,13 +195,13 @@ class RegistryLink:
         """A circuit that was granted has ended, or was not opened."""
         self._send(CloseCircuit(circuit))
 
-    def connected(self, connection: int, ip: str) -> None:
+    def connected(self, connection: int, ip: str, token: str = "") -> None:
         """A connection was accepted; `on_evict` follows if it may not stay.
 
         It rides along with what is sent next, which for most connections is their Reserve a few milliseconds later:
         a write of its own would be a third of all that a connection makes a worker write to the registry.
         """
-        self._send_later(Connected(connection, ip))
+        self._send_later(Connected(connection, ip, token))
 
     def disconnected(self, connection: int, *, held: bool = True) -> None:
         """A connection has ended, and with it the reservation on it; `held`: it may have one.
@@ -347,8 +347,13 @@ class RegistryLink:
         """What the worker holds, in parts."""
         whole = self._declare()
         longest = max(len(whole.reservations), len(whole.circuits), len(whole.connections), 1)
+        tokens = dict(whole.tokens)
         for start in range(0, longest, _DECLARED_PER_FRAME):
             cut = slice(start, start + _DECLARED_PER_FRAME)
             part = whole.reservations[cut], whole.circuits[cut], whole.connections[cut]
             more = cut.stop < longest
-            yield Declare(*part, more) if start else Hello(self._worker_name, whole.pid, *part, more)
+            part_tokens = [(connection, tokens[connection]) for connection, _ in part[2] if connection in tokens]
+            if start:
+                yield Declare(*part, more, part_tokens)
+            else:
+                yield Hello(self._worker_name, whole.pid, *part, more, part_tokens)

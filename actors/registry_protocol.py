@@ -61,6 +61,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     circuits: list[HeldCircuit]
     connections: list[tuple[int, str]]
     more: bool = False
+    tokens: list[tuple[int, str]] = []
 
 
 class Declare(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -70,6 +71,7 @@ class Declare(msgspec.Struct, frozen=True, array_like=True, tag=2):
     circuits: list[HeldCircuit]
     connections: list[tuple[int, str]]
     more: bool = False
+    tokens: list[tuple[int, str]] = []
 
 
 class Reserve(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -104,10 +106,11 @@ class CloseCircuit(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False
 
 
 class Connected(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """A peer has connected. Answered by Evict only if it must go."""
+    """A peer has connected, by a token if it is a private relay. Answered by Evict only if it must go."""
 
     connection: int
     ip: str
+    token: str = ""
 
 
 class Disconnected(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):

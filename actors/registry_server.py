@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final, assert_never, cast
 
 from actors import log
+from actors.access import AccessRules
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.registry import Registry
@@ -218,7 +219,7 @@ class RegistryServer:
         _logger.info("worker joined", worker=hello.worker, pid=hello.pid)
 
     def _declare(self, link: _WorkerLink, part: Hello | Declare, now: float) -> None:
-        self._registry.declare(link.worker, part.reservations, part.circuits, part.connections, now)
+        self._registry.declare(link.worker, part.reservations, part.circuits, part.connections, now, part.tokens)
         if not part.more and link.worker in self._awaited:
             self._awaited.discard(link.worker)
             if not self._awaited:
@@ -253,7 +254,7 @@ class RegistryServer:
             case Release():
                 registry.release(worker, message.peer, message.connection)
             case Connected():
-                reason = registry.connected(worker, message.connection, message.ip)
+                reason = registry.connected(worker, message.connection, message.ip, message.token)
                 if reason is not None:
                     self._send(link, Evict(message.connection, reason))
             case Disconnected():
@@ -275,7 +276,9 @@ class RegistryActor(LoopActor):
     async def start(self) -> None:
         """Serves `registry.sock` in the runtime directory. After a restart it first hears what the workers hold."""
         path = os.path.join(self.boot.runtime_dir, SOCKET_NAME)
-        self._registry = Registry(self.boot.settings.limits)
+        self._registry = Registry(
+            self.boot.settings.limits, tokens=AccessRules.from_settings(self.boot.settings.access).tokens
+        )
         self._server = RegistryServer(
             self._registry, path, time.monotonic, expected=self._left_behind(path), on_change=self._show_counts
         )

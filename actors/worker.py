@@ -44,7 +44,12 @@ from transports.wire import Flusher, Wire
 from transports.yamux import GoAway, Stream
 
 SPLICE_GRACE_S: Final = 2.0
-_REFUSED_WITH: Final = {Reason.CONNECTION_RATE_PER_IP: HTTPStatus.TOO_MANY_REQUESTS}
+_REFUSED_WITH: Final = {
+    Reason.CONNECTION_RATE_PER_IP: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.TOKEN_MISSING: HTTPStatus.UNAUTHORIZED,
+    Reason.TOKEN_UNKNOWN: HTTPStatus.UNAUTHORIZED,
+    Reason.TOKEN_EXPIRED: HTTPStatus.UNAUTHORIZED,
+}
 
 AGENT_VERSION: Final = f"frost-relay/{version('frost-relay')}"
 
@@ -119,6 +124,7 @@ class Worker:
         # TLS shakes hands before the connection is seen here, and its half of the time is then over.
         self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if self.transport == "wss" else 1)
         self.access = AccessRules.from_settings(boot.settings.access)
+        self.needs_token = boot.settings.listeners[boot.slot.listener_index].require_token
         self._prepare_answers()
 
     def _prepare_answers(self) -> None:
@@ -212,7 +218,7 @@ class Worker:
         allowed = self._rates.take(peer.counted_as, limits.connection_rate_per_ip, self.now_s)
         return None if allowed else Reason.CONNECTION_RATE_PER_IP
 
-    def arrived(self, wire: Wire, ip: str, port: int) -> HTTPStatus | None:
+    def arrived(self, wire: Wire, ip: str, port: int, secret: str = "") -> HTTPStatus | None:
         """Behind a web proxy it is known only now whose connection it is. Counted by the registry from here on.
 
         Refused, it is ended; the status is for a request that can still be answered.
@@ -222,8 +228,32 @@ class Worker:
             return self.refuse(wire, reason)
         if not self.access.address_allowed(peer.ip):
             return self.refuse(wire, Reason.SUBNET_DENIED)
-        self.registry.connected(peer.id, peer.counted_as)
+        if self.needs_token and (reason := self._take_token(peer, secret)):
+            return self.refuse(wire, reason)
+        self.registry.connected(peer.id, peer.counted_as, peer.token)
         return None
+
+    def _take_token(self, peer: Peer, secret: str) -> Reason | None:
+        tokens = self.access.tokens
+        if tokens is None:
+            return None
+        if not secret:
+            return Reason.TOKEN_MISSING
+        token = tokens.by_secret(secret)
+        if token is None:
+            return Reason.TOKEN_UNKNOWN
+        peer.token = token.name
+        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
+
+    def token_lapsed(self, peer: Peer) -> Reason | None:
+        """Why a peer that came with a token may ask for nothing any more, if so."""
+        tokens = self.access.tokens
+        if tokens is None or not peer.token:
+            return None
+        token = tokens.by_name(peer.token)
+        if token is None:
+            return Reason.TOKEN_REVOKED
+        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
 
     def refuse(self, wire: Wire, reason: Reason) -> HTTPStatus:
         """Take nothing from a connection that may not come in; a WebSocket client is told by the status."""
@@ -292,6 +322,7 @@ class Worker:
             [Held(p.key, p.id, p.counted_as, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
             [owned.held for owned in self.owned_circuits.values()],
             [(peer.id, peer.counted_as) for peer in self.peers.values() if peer.counted_as],
+            tokens=[(peer.id, peer.token) for peer in self.peers.values() if peer.token],
         )
 
     def _evicted(self, evict: Evict) -> None:

@@ -41,6 +41,8 @@ class Listener(_Table, frozen=True, kw_only=True):
     """Processes that share the address; 0 is one a core."""
     cert_file: Path = ""
     key_file: Path = ""
+    require_token: bool = True
+    """Only with access.tokens_file; nobody can send a token over TCP."""
     proxy_protocol: bool = False
     """Every connection comes from a trusted proxy and begins with a PROXY header."""
 
@@ -88,6 +90,8 @@ class Access(_Table, frozen=True, kw_only=True):
     allow_subnets: tuple[Name, ...] = ()
     deny_subnets: tuple[Name, ...] = ()
     allow_origins: tuple[Name, ...] = ()
+    tokens_file: Path = ""
+    """Of those who may come in because they know a secret. "": nobody needs one."""
     trusted_proxies: tuple[Name, ...] = ("127.0.0.1/32", "::1/128")
 
 

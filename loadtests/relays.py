@@ -44,6 +44,7 @@ GENEROUS: Final = (
     *(f'limits.{what}_rate_per_{whom}="1000000/1m"' for what in ("reservation", "circuit") for whom in ("peer", "ip")),
     "limits.max_connections=100000",
     "limits.max_connections_per_ip=100000",
+    'limits.connection_rate_per_ip="1000000/1m"',
     "limits.max_pending_handshakes=10000",
     'access.deny_subnets=["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32"]',
     'admin.listen="127.0.0.1:0"',

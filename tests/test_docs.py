@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/relay-behaviour.md",
     "docs/security.md",
     "docs/settings.md",
+    "docs/tokens.md",
     "docs/troubleshooting.md",
     "docs/upgrade.md",
     "docs/wallets.md",

@@ -33,10 +33,12 @@ _PAGE: Final = (
     b"This is a libp2p circuit relay. It speaks WebSocket to libp2p nodes, and has nothing to show to people.\n"
 )
 _EXPLANATIONS: Final = {
+    HTTPStatus.UNAUTHORIZED: b"This relay takes only those who know a token, in the path: /t/SECRET\n",
     HTTPStatus.UPGRADE_REQUIRED: b"Only WebSocket, version 13, is spoken here. "
     b"A proxy in between must speak HTTP/1.1 to the relay and pass Upgrade and Connection on.\n",
 }
 _HEADERS: Final = {
+    HTTPStatus.UNAUTHORIZED: 'WWW-Authenticate: Path realm="/t/SECRET"\r\n',  # RFC 9110, 15.5.2: there must be one
     HTTPStatus.METHOD_NOT_ALLOWED: "Allow: GET, HEAD\r\n",
     HTTPStatus.UPGRADE_REQUIRED: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",  # RFC 6455, 4.4
 }
@@ -70,6 +72,8 @@ class Upgrade:
     headers: Mapping[str, str]
     key: str
     rest: bytes
+    target: str
+    """Path and query, as they were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,10 @@ def _decide(head: str, rest: bytes) -> Upgrade | Answer:
         raise RequestError("an upgrade asked for by HEAD", HTTPStatus.METHOD_NOT_ALLOWED)
     if version == "1.0":  # RFC 9110, 7.8: its Upgrade header means nothing
         raise RequestError("an upgrade of HTTP/1.0", HTTPStatus.UPGRADE_REQUIRED)
-    return _upgrade(headers, rest)
+    return _upgrade(target, headers, rest)
 
 
-def _upgrade(headers: Mapping[str, str], rest: bytes) -> Upgrade:
+def _upgrade(target: str, headers: Mapping[str, str], rest: bytes) -> Upgrade:
     """RFC 6455, 4.2.1; raises RequestError."""
     if "upgrade" not in _listed(headers, "connection"):
         raise RequestError("no upgrade: a proxy in between may have dropped it", HTTPStatus.UPGRADE_REQUIRED)
@@ -146,7 +150,7 @@ def _upgrade(headers: Mapping[str, str], rest: bytes) -> Upgrade:
     key = headers.get("sec-websocket-key", "")
     if not _is_key(key):
         raise RequestError("a Sec-WebSocket-Key that is none")
-    return Upgrade(headers, key, rest)
+    return Upgrade(headers, key, rest, target)
 
 
 def _parse(head: str) -> tuple[str, str, str, dict[str, str]]:

@@ -21,8 +21,8 @@ from transports.yamux import Buffer
 # What every connection reads its request into: nothing of a request is kept but what is not complete.
 _shared: Final = memoryview(bytearray(2 * MAX_HEAD_BYTES))
 
-Admit = Callable[[Wire, Mapping[str, str]], HTTPStatus | None]
-"""Decides on an upgrade request's headers: None lets it in, a status refuses it."""
+Admit = Callable[[Wire, str, Mapping[str, str]], HTTPStatus | None]
+"""Decides on an upgrade request's target and headers: None lets it in, a status refuses it."""
 
 TakeOver = Callable[[asyncio.Transport, Wire, Upgrade], None]
 """Makes a WebSocket of a connection whose upgrade was let in."""
@@ -79,7 +79,7 @@ class RequestEnd(asyncio.BufferedProtocol):
         if isinstance(request, Answer):
             self._settle(request)
             return
-        refused = self._asked(request.headers)
+        refused = self._asked(request)
         if refused is None:
             self._gate.take_over(self._transport, self._wire, request)
         else:
@@ -93,9 +93,9 @@ class RequestEnd(asyncio.BufferedProtocol):
         """asyncio's: the socket is gone."""
         self._wire.lost(None if self._wire.closing else broken_record(exc))
 
-    def _asked(self, headers: Mapping[str, str]) -> HTTPStatus | None:
+    def _asked(self, request: Upgrade) -> HTTPStatus | None:
         try:
-            return self._gate.admit(self._wire, headers)
+            return self._gate.admit(self._wire, request.target, request.headers)
         except Exception as error:  # noqa: BLE001 - ours: the smallest thing that can fail is this connection
             self._gate.flusher.on_fault(error)
             return HTTPStatus.INTERNAL_SERVER_ERROR

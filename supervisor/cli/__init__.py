@@ -11,12 +11,12 @@ from typing import Final
 
 import click
 
-from supervisor.cli import check, completion, identity, install, lifecycle, peers, run, settings, status
+from supervisor.cli import check, completion, identity, install, lifecycle, peers, run, settings, status, tokens
 from supervisor.cli.base import version_option
 
 __all__ = ["main", "server"]
 
-_MODULES: Final = (run, check, status, peers, settings, identity, install, lifecycle, completion)
+_MODULES: Final = (run, check, status, peers, settings, identity, install, lifecycle, tokens, completion)
 """In the order in which `--help` shows them."""
 
 

@@ -228,8 +228,12 @@ class Client:
         tls: ssl.SSLContext | None = None,
         headers: dict[str, str] | None = None,
         local: tuple[str, int] | None = None,
+        path: str = "/",
     ) -> Self:
-        """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID`, from the address and port `local` if given, and upgrade."""
+        """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID`, from the address and port `local` if given, and upgrade.
+
+        `path` is the WebSocket request's, with its query.
+        """
         client = cls(host or HostKey.generate(), on_stop)
         parts = address.strip("/").split("/")
         ip, port = parts[1], int(parts[3])
@@ -239,7 +243,7 @@ class Client:
                 literal = f"[{ip}]" if ":" in ip else ip
                 await ws_connect(
                     lambda: _WebSocket(client),
-                    f"{scheme}://{literal}:{port}/",
+                    f"{scheme}://{literal}:{port}{path}",
                     ssl_context=tls,
                     use_aiofastnet=False,
                     extra_headers=headers,

@@ -91,9 +91,9 @@ class DirectRegistry:
     def disconnected(self, connection: int, *, held: bool = True) -> None:
         self._asked.append(lambda: self.table.disconnected(self._worker.name, connection))
 
-    def connected(self, connection: int, ip: str) -> None:
+    def connected(self, connection: int, ip: str, token: str = "") -> None:
         def ask() -> None:
-            reason = self.table.connected(self._worker.name, connection, ip)
+            reason = self.table.connected(self._worker.name, connection, ip, token)
             if reason is not None:
                 self._worker._evicted(Evict(connection, reason))
 

@@ -10,6 +10,7 @@ import { webSocketsOpen } from './web_sockets.js'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { dialAtOnce } from './crowd.js'
+import { webSocketsWithToken } from './token.js'
 import { endSignalling, startWallet, walletSettings, whenReachable } from './wallet.js'
 
 const ECHO_PROTOCOL = '/interop/echo/1.0.0'
@@ -128,8 +129,9 @@ const calls = {
   },
 
   /** Starts the node as wallet.js does, which then does all else by itself. */
-  async startWallet ({ relay }) {
-    ;({ node, leave } = await startWallet(multiaddr(relay), { iceServers: [], insecure: true }))
+  async startWallet ({ relay, token }) {
+    const webSocket = token == null ? undefined : webSocketsWithToken(relay.split('/').at(-1), token)
+    ;({ node, leave } = await startWallet(multiaddr(relay), { iceServers: [], insecure: true, webSocket }))
     await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection: true })
     return node.peerId.toString()
   },

@@ -18,13 +18,16 @@ const LONGEST_PAUSE_MS = 60_000
 
 /**
  * What createLibp2p takes. `iceServers` are your STUN servers (left out: those that @libp2p/webrtc names). `insecure` is
- * for a relay on your own machine: by default a browser dials neither ws:// nor private addresses.
+ * for a relay on your own machine: by default a browser dials neither ws:// nor private addresses. `webSocket` is for a
+ * private relay: see docs/tokens.md.
  */
-export function walletSettings ({ listen = ['/p2p-circuit', '/webrtc'], iceServers, insecure = false } = {}) {
+export function walletSettings ({
+  listen = ['/p2p-circuit', '/webrtc'], iceServers, insecure = false, webSocket = webSockets()
+} = {}) {
   return {
     addresses: { listen },
     transports: [
-      webSockets(),
+      webSocket,
       webRTC(iceServers == null ? {} : { rtcConfiguration: { iceServers } }),
       circuitRelayTransport()
     ],

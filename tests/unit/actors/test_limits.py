@@ -14,12 +14,15 @@ from config.rates import Rate
 
 RESERVE_ONLY = [reason for reason in Reason if reason.startswith("reservation")]
 CONNECT_ONLY = [reason for reason in Reason if reason.startswith(("circuit", "target"))] + [Reason.NO_RESERVATION]
-EITHER = [Reason.PEER_DENIED, Reason.SUBNET_DENIED]
+EITHER = [Reason.PEER_DENIED, Reason.SUBNET_DENIED, Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED]
 CONNECTION = [
     Reason.ORIGIN_DENIED,
     Reason.CONNECTIONS_FULL,
     Reason.CONNECTIONS_PER_IP,
     Reason.CONNECTION_RATE_PER_IP,
+    Reason.CONNECTIONS_PER_TOKEN,
+    Reason.TOKEN_MISSING,
+    Reason.TOKEN_UNKNOWN,
     Reason.NOT_A_PROXY,
     Reason.PENDING_HANDSHAKES_FULL,
     Reason.HANDSHAKE_TIMEOUT,

@@ -62,6 +62,8 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "listeners[0].workers": ("a whole number from 0 to 1024", [*NOT_AN_INT, -1, 1025], [0, 1024]),
     "listeners[0].cert_file": (PATH, NOT_A_TEXT, [""]),
     "listeners[0].key_file": (PATH, NOT_A_TEXT, [""]),
+    "listeners[0].require_token": ("true or false", NOT_A_BOOL, [False, True]),
+    "access.tokens_file": (PATH, NOT_A_TEXT, ["", "/a"]),
     "listeners[0].proxy_protocol": ("true or false", NOT_A_BOOL, [False, True]),
     "announce.addresses": (TEXTS, NOT_A_LIST, [[], ["/dns4/a/tcp/443/tls/ws"]]),
     **{f"limits.{key}": (MILLION, [*NOT_AN_INT, 0, -1, 1_000_001], [1_000_000]) for key in COUNTS},

@@ -48,7 +48,7 @@ class Server:
         flusher = Flusher(loop, self.faults.append)
         if self.kind == "ws":
             self.server = await websocket.serve(
-                sock, flusher, lambda: 1.0, self._attach, lambda wire, headers: None, found=self._found
+                sock, flusher, lambda: 1.0, self._attach, lambda wire, target, headers: None, found=self._found
             )
         else:
             make = protocol_factory(lambda attach: TcpEnd(flusher, lambda: 1.0, attach), self._attach, self._found)

@@ -38,7 +38,7 @@ class Server:
     def _attach(self, wire: Wire) -> None:
         self.endpoints.append(Endpoint(wire))
 
-    def _admit(self, _wire: Wire, headers: object) -> HTTPStatus | None:
+    def _admit(self, _wire: Wire, _target: str, headers: object) -> HTTPStatus | None:
         return None
 
     async def start(self) -> Server:

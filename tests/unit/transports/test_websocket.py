@@ -52,7 +52,7 @@ class Server:
             flusher,
             lambda: 1.0,
             self._attach,
-            lambda wire, headers: self.admits(wire, headers),  # noqa: PLW0108 - set later
+            lambda wire, _target, headers: self.admits(wire, headers),
         )
         return self
 
