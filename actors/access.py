@@ -1,4 +1,4 @@
-"""Who may come in: the operator's lists of peers, subnets, web origins, trusted proxies and tokens.
+"""Who may come in: the operator's lists of peers, subnets, web origins and trusted proxies.
 
 Built once from the settings; every question is then answered from tables, at the same cost however long a list is. A
 deny list wins over its allow list; an empty allow list allows everyone. It must never count or remember anybody.
@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from actors.tokens import Tokens
 from config.errors import ConfigError
 from config.settings import Access
 from transports.identity import IdentityError, parse_peer_id
@@ -85,8 +84,6 @@ class AccessRules:
     deny_subnets: SubnetSet
     allow_origins: frozenset[str]
     trusted_proxies: SubnetSet
-    tokens: Tokens | None
-    """None: nobody needs one."""
 
     @classmethod
     def from_settings(cls, access: Access) -> AccessRules:
@@ -97,7 +94,6 @@ class AccessRules:
             allow_subnets=SubnetSet(_parse("allow_subnets", access.allow_subnets, _parse_network, _SUBNET)),
             deny_subnets=SubnetSet(_parse("deny_subnets", access.deny_subnets, _parse_network, _SUBNET)),
             allow_origins=frozenset(_parse("allow_origins", access.allow_origins, _parse_origin, _ORIGIN)),
-            tokens=Tokens.from_file(access.tokens_file) if access.tokens_file else None,
             trusted_proxies=SubnetSet(_parse("trusted_proxies", access.trusted_proxies, _parse_network, _SUBNET)),
         )
 

@@ -12,7 +12,9 @@ import mmap
 import os
 from enum import IntEnum
 
-_FIELDS = 16
+from actors import histograms
+
+_FIELDS = histograms.ROW_FIELDS
 _ROW_BYTES = _FIELDS * 8
 
 
@@ -82,6 +84,8 @@ class BoardRow:
 
     certificate_expires_unix_s = _Integer(11)
     """When the certificate that a WSS worker serves ends; 0: none."""
+    loop_lag_s = _Seconds(12)
+    """How much too late the latest beat came: what a callback waits for before it is its turn."""
 
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from actors import metrics
+from actors import histograms, metrics
 from actors.call import Call
 from actors.deadlines import Deadline
 from actors.limits import Reason, connect_status, reserve_status
@@ -58,6 +58,7 @@ class HopStream:
         "_early",
         "_peer",
         "_reader",
+        "_since_s",
         "_stage",
         "_stream",
         "_target",
@@ -72,6 +73,7 @@ class HopStream:
         self._early = bytearray()  # what came behind a CONNECT: at most a window, because it gets no credit
         self._target = b""
         self._circuit = 0
+        self._since_s = 0.0  # when the request was read
         self._call: Call | None = None
         self.asked = Asked.NOTHING
         worker = peer.worker
@@ -95,6 +97,7 @@ class HopStream:
         self._early += self._reader.rest()
         self._stream.consumed(len(data) - len(self._early))
         self._stage = Stage.WAITING
+        self._since_s = self._peer.worker.now_s
         self._deadline.cancel()
         self._decide(body)
 
@@ -189,7 +192,9 @@ class HopStream:
             return
         peer.hold_reservation(answer)
         if self._stage is Stage.WAITING:
-            self._answer(peer.worker.reservation_answer(peer.key, answer.expires_s))
+            worker = peer.worker
+            self._answer(worker.reservation_answer(peer.key, answer.expires_s))
+            histograms.RESERVE.observe(worker.row, worker.clock() - self._since_s)
 
     def _connect_answered(self, answer: CircuitGranted | Refused) -> None:
         if isinstance(answer, Refused):
@@ -213,6 +218,7 @@ class HopStream:
         circuit, self._circuit = self._circuit, 0
         worker = self._peer.worker
         self._stream.write(worker.connect_answer)
+        histograms.CIRCUIT_SETUP.observe(worker.row, worker.clock() - self._since_s)
         worker.begin_circuit(circuit, self._peer, self._target, self._stream, outcome, bytes(self._early), first)
 
     def _give_back(self) -> None:
@@ -225,6 +231,7 @@ class HopStream:
     def _refuse(self, reason: Reason) -> None:
         metrics.REFUSALS.labels(reason.value).inc()
         status = reserve_status(reason) if self.asked is Asked.RESERVE else connect_status(reason)
+        metrics.REQUESTS_REFUSED.labels(self.asked.value, status.name.lower()).inc()
         details = {"target": peer_id_text(self._target)} if is_peer_id(self._target) else {}
         self._peer.log_refusal(self.asked.value, reason, status=status.value, **details)
         self._answer(delimited(HopMessage(type=HopMessage.STATUS, status=Status.ValueType(status)).SerializeToString()))

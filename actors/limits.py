@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import Final, Generic, TypeVar
 
 from config.rates import Rate
+from config.settings import Limits
 
 Key = TypeVar("Key", bytes, str)
 
@@ -105,6 +106,31 @@ _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
     Reason.MALFORMED_MESSAGE: (Status.MALFORMED_MESSAGE, Status.MALFORMED_MESSAGE),
     Reason.UNEXPECTED_MESSAGE: (Status.UNEXPECTED_MESSAGE, Status.UNEXPECTED_MESSAGE),
 }
+
+
+# Reason -> the setting in [limits] that would have to be another for it not to be one.
+_SETTINGS: Final[dict[Reason, str]] = {
+    Reason.RESERVATIONS_FULL: "max_reservations",
+    Reason.RESERVATIONS_PER_IP: "max_reservations_per_ip",
+    Reason.RESERVATION_RATE_PER_PEER: "reservation_rate_per_peer",
+    Reason.RESERVATION_RATE_PER_IP: "reservation_rate_per_ip",
+    Reason.CIRCUITS_FULL: "max_circuits",
+    Reason.CIRCUITS_PER_SOURCE: "max_circuits_per_peer",
+    Reason.CIRCUITS_PER_TARGET: "max_circuits_per_peer",
+    Reason.CIRCUIT_RATE_PER_PEER: "circuit_rate_per_peer",
+    Reason.CIRCUIT_RATE_PER_IP: "circuit_rate_per_ip",
+    Reason.CONNECTIONS_FULL: "max_connections",
+    Reason.CONNECTIONS_PER_IP: "max_connections_per_ip",
+    Reason.CONNECTION_RATE_PER_IP: "connection_rate_per_ip",
+    Reason.PENDING_HANDSHAKES_FULL: "max_pending_handshakes",
+    Reason.HANDSHAKE_TIMEOUT: "handshake_timeout_s",
+}
+
+
+def limit_of(reason: Reason, limits: Limits) -> dict[str, object]:
+    """The setting that a refusal comes from and what it stands at, for the log; nothing for reasons that have none."""
+    setting = _SETTINGS.get(reason)
+    return {"limit": f"limits.{setting}", "value": getattr(limits, setting)} if setting else {}
 
 
 def reserve_status(reason: Reason) -> Status:

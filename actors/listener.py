@@ -12,13 +12,14 @@ import socket
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from actors import log, metrics
+from actors.arrivals import unannounced
 from actors.certificate import LOOK_S, CertificateKeeper
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
-from actors.peer import LimitError
+from actors.peer import LimitError, Peer
 from actors.tokens import secret_of
 from actors.worker import Worker
 from config.settings import Listener
@@ -53,7 +54,7 @@ class ListenerActor(LoopActor):
         if self._address.tls:
             self._keep_certificate()
         await self._serve()
-        _logger.info("listening", slot=slot.name, address=slot.listener)
+        _logger.info("listening", slot=slot.name, listener=slot.listener)
 
     def updated(self) -> None:
         """Serve by other settings."""
@@ -150,7 +151,11 @@ class ListenerActor(LoopActor):
         ip, port = self._client(wire, headers)
         if not worker.access.origin_allowed(headers.get("origin")):
             return worker.refuse(wire, Reason.ORIGIN_DENIED)
-        return worker.arrived(wire, ip, port, secret_of(target))
+        refused = worker.arrived(wire, ip, port, secret_of(target))
+        if refused is None:
+            secure = worker.transport == "wss"
+            worker.arrivals.came(cast("Peer", wire.owner).id, unannounced(headers, secure, worker.arrivals.known))
+        return refused
 
     def _client(self, wire: Wire, headers: Mapping[str, str]) -> tuple[str, int]:
         """The address that a trusted proxy names, else that of the socket."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+_WHEREABOUTS = ("address", "forwarded")  # the fields in which a peer's address may stand
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 
 
@@ -28,12 +29,14 @@ def _plain(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
 class _Output:
     """The one place that lines pass: a threshold and a sink, both replaceable at run time."""
 
-    __slots__ = ("dropped", "setter", "sink", "threshold")
+    __slots__ = ("dropped", "hidden", "setter", "sink", "threshold")
 
     def __init__(self) -> None:
         self.dropped = 0
         """Lines of this process that could not be written."""
         self.threshold = WARNING
+        self.hidden: tuple[str, ...] = ()
+        """Names of fields that are left out of every line."""
         self.sink: Callable[[str, str, str, dict[str, Any]], None] = _plain
         self.setter: Callable[[str, str], None] = self._set_threshold
         """Takes another level and format; supervisor/logs.py puts its own here."""
@@ -41,9 +44,13 @@ class _Output:
     def _set_threshold(self, level: str, _form: str) -> None:
         self.threshold = LEVELS[level]
 
-    def change(self, level: str, form: str) -> None:
-        """Lines of this process are written from `level` upwards and in this format from now on."""
+    def change(self, level: str, form: str, privacy: str = "off") -> None:
+        """Lines of this process are written from `level` upwards and in this format from now on.
+
+        With `privacy` "strict" they do not tell where a peer is.
+        """
         self.setter(level, form)
+        self.hidden = _WHEREABOUTS if privacy == "strict" else ()
 
 
 OUTPUT = _Output()
@@ -52,6 +59,8 @@ OUTPUT = _Output()
 def _emit(name: str, method: str, event_dict: MutableMapping[str, Any]) -> NoReturn:
     """The only processor: renders and writes."""
     event = event_dict.pop("event")
+    for field in OUTPUT.hidden:
+        event_dict.pop(field, None)
     OUTPUT.sink(method, name, event, dict(event_dict))
     raise structlog.DropEvent
 

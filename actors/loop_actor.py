@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -76,6 +75,7 @@ class LoopActor(Actor):
         self.loop.set_exception_handler(_log_loop_fault)
         asyncio.set_event_loop(self.loop)
         self._driver = LoopSelector.driver = LoopDriver(self.loop)
+        self._due_s = self.loop.time()
         self._beat()
         self._driver.run(self.start())
         self.send(supervisor, Ready(boot.slot.name, os.getpid()))
@@ -89,8 +89,8 @@ class LoopActor(Actor):
             return
         if update.number > self.boot.number:
             settings = update.settings
-            self.boot = replace(self.boot, number=update.number, settings=settings, announced=update.announced)
-            log.OUTPUT.change(settings.log.level, settings.log.format)
+            self.boot = update.applied_to(self.boot)
+            log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
             self.updated()
             self.row.reload = update.number
         self.send(supervisor, Updated(self.boot.slot.name, self.boot.number))
@@ -98,6 +98,9 @@ class LoopActor(Actor):
     def _beat(self) -> None:
         self.row.beat = time.monotonic()
         self.row.log_lines_dropped = log.OUTPUT.dropped
+        now_s = self.loop.time()
+        self.row.loop_lag_s = max(0.0, now_s - self._due_s)
+        self._due_s = now_s + HEARTBEAT_S
         self.loop.call_later(HEARTBEAT_S, self._beat)
 
     def _end(self) -> None:

@@ -8,10 +8,11 @@ replaces a newer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from actors.tokens import Token
     from config.settings import Settings
 
 Role = Literal["main", "system", "supervisor", "registry", "listener", "admin"]
@@ -69,6 +70,8 @@ class Boot:
     """Addresses without /p2p, wildcards resolved."""
     slots: tuple[Slot, ...]
     """The whole tree."""
+    tokens: tuple[Token, ...] | None = field(default=None, repr=False)
+    """Of access.tokens_file; None: nobody needs one."""
     admin_token: str = field(default="", repr=False)
     """What must be known over TCP to ask for more than health; empty: no token. Never logged."""
     number: int = 0
@@ -106,6 +109,11 @@ class Update:
     settings: Settings
     announced: tuple[str, ...]
     needs_restart: tuple[str, ...] = ()
+    tokens: tuple[Token, ...] | None = field(default=None, repr=False)
+
+    def applied_to(self, boot: Boot) -> Boot:
+        """What a process is to live by that was started with `boot`."""
+        return replace(boot, number=self.number, settings=self.settings, announced=self.announced, tokens=self.tokens)
 
 
 @dataclass(frozen=True, slots=True)

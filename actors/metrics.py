@@ -64,6 +64,10 @@ BYTES_RELAYED = LabelledCounter("frost_relay_relayed_bytes", "Payload bytes rela
 """direction: to_target, to_source."""
 REFUSALS = LabelledCounter("frost_relay_refusals", "Requests and connections refused, by reason.", ["reason"])
 """reason: actors.limits.Reason."""
+REQUESTS_REFUSED = LabelledCounter(
+    "frost_relay_requests_refused", "Hop requests refused, by what was asked and the status.", ["asked", "status"]
+)
+"""asked: reserve, connect, or hop when neither could be read; status: actors.limits.Status in lower case."""
 PEER_ERRORS = LabelledCounter(
     "frost_relay_peer_errors", "Connections and streams ended by the peer's fault, by reason.", ["reason"]
 )
@@ -110,6 +114,7 @@ __all__ = [
     "HANDSHAKES",
     "PEER_ERRORS",
     "REFUSALS",
+    "REQUESTS_REFUSED",
     "RESERVATIONS",
     "adopt",
     "show_zeros",

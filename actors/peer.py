@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from actors import hop, identify, log, metrics, ping
 from actors.circuit import Leg
 from actors.deadlines import Deadline
-from actors.limits import Reason
+from actors.limits import Reason, limit_of
 from actors.registry_protocol import Granted
 from transports.address import observed_address
 from transports.errors import PeerError
@@ -87,8 +87,8 @@ class Peer:
         self.key = b""
         self.agent = ""
         self.connected = True
-        self.reserved_until_s = 0.0
         self.since_s = worker.now_s
+        self.reserved_until_s = 0.0
         self._reservation_deadline: Deadline | None = None
         self._asked = False
         self._pinged = False
@@ -203,8 +203,16 @@ class Peer:
     # Log, deadlines
 
     def log_refusal(self, asked: str, reason: Reason, **details: object) -> None:
-        """One line for each refusal, with all that finds the one refused."""
-        _logger.info("refused", asked=asked, reason=reason.value, peer=self.name, address=self.address, **details)
+        """One line for each refusal, with all that finds the one refused and the limit that it met."""
+        worker = self.worker
+        if not worker.lines.allows(reason.value, worker.now_s):
+            return
+        if self.token:
+            details["token"] = self.token
+        limit = limit_of(reason, worker.settings.limits)
+        _logger.info(
+            "refused", asked=asked, reason=reason.value, peer=self.name, address=self.address, **limit, **details
+        )
 
     def _handshake_timed_out(self) -> None:
         self.wire.close(LimitError(Reason.HANDSHAKE_TIMEOUT))

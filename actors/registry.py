@@ -98,6 +98,10 @@ class Registry:
         self._circuit_rate_of_peer.change(limits.circuit_rate_per_peer, now)
         self._circuit_rate_of_ip.change(limits.circuit_rate_per_ip, now)
 
+    def change_tokens(self, tokens: Tokens) -> None:
+        """Other tokens from now on. What their peers hold stays, also above a limit that is lower now."""
+        self._tokens = tokens
+
     # --- reservations ---
 
     def reserve(self, worker: str, peer: bytes, connection: int, ip: str, now: float) -> Grant | Reason:

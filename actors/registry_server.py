@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import Final, assert_never, cast
 
 from actors import log
-from actors.access import AccessRules
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.registry import Registry
@@ -42,6 +41,7 @@ from actors.registry_protocol import (
     encode_frames,
     same_user,
 )
+from actors.tokens import Tokens
 
 SOCKET_NAME: Final = "registry.sock"
 GATHER_S: Final = 1.0
@@ -276,9 +276,7 @@ class RegistryActor(LoopActor):
     async def start(self) -> None:
         """Serves `registry.sock` in the runtime directory. After a restart it first hears what the workers hold."""
         path = os.path.join(self.boot.runtime_dir, SOCKET_NAME)
-        self._registry = Registry(
-            self.boot.settings.limits, tokens=AccessRules.from_settings(self.boot.settings.access).tokens
-        )
+        self._registry = Registry(self.boot.settings.limits, tokens=Tokens(self.boot.tokens or ()))
         self._server = RegistryServer(
             self._registry, path, time.monotonic, expected=self._left_behind(path), on_change=self._show_counts
         )
@@ -291,6 +289,7 @@ class RegistryActor(LoopActor):
     def updated(self) -> None:
         """Grants by other limits from now on."""
         self._registry.change_limits(self.boot.settings.limits, time.monotonic())
+        self._registry.change_tokens(Tokens(self.boot.tokens or ()))
 
     def _left_behind(self, path: str) -> list[str]:
         """The workers that a registry which died has left behind; none if there was no registry before."""

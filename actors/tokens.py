@@ -1,7 +1,7 @@
 """Tokens of a private relay: who may come in because they know a secret, how much they get, and until when.
 
 The operator writes a file of them, `access.tokens_file`; a client sends its secret in the path or query of the
-WebSocket request, because browsers can set no header there. Built once for each reading of the file. Must never log or
+WebSocket request, because browsers can set no header there. Must never log or
 show a secret, and never tell by its time how much of one was right: what is looked up is a digest under a key that
 nobody knows.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import secrets
 import tomllib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Annotated, Final
@@ -64,6 +63,22 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[Token, ...] = ()
 
 
+def read_tokens(path: str) -> tuple[Token, ...] | None:
+    """What is in `access.tokens_file`; None when there is none to be. ConfigError never shows a secret.
+
+    Read once, in main: all processes get the same tokens with their settings.
+    """
+    if not path:
+        return None
+    try:
+        raw = read_private_file(path, KEY, MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(KEY, path, "a file that exists") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(KEY, path, f"a file of at most {MAX_FILE_BYTES} bytes")
+    return _parse(raw, path)
+
+
 def is_name(text: str) -> bool:
     """Whether a token can have this name."""
     return re.match(_NAME, text) is not None
@@ -77,27 +92,13 @@ def secret_of(target: str) -> str:
 
 
 class Tokens:
-    """The tokens of one file."""
+    """The tokens of one file, to be asked for."""
 
     __slots__ = ("_by_digest", "_by_name")
 
     def __init__(self, tokens: tuple[Token, ...]) -> None:
         self._by_name = {token.name: token for token in tokens}
         self._by_digest = {_digest(token.secret): token for token in tokens}
-
-    @classmethod
-    def from_file(cls, path: str) -> Tokens:
-        """Reads the file; ConfigError says what is wrong with it, and never shows a secret."""
-        try:
-            raw = read_private_file(path, KEY, MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
-            raise ConfigError(KEY, path, "a file that exists") from None
-        if len(raw) > MAX_FILE_BYTES:
-            raise ConfigError(KEY, path, f"a file of at most {MAX_FILE_BYTES} bytes")
-        return cls(_parse(raw, path))
-
-    def __iter__(self) -> Iterator[Token]:
-        return iter(self._by_name.values())
 
     def by_secret(self, secret: str) -> Token | None:
         """The token with this secret, whether it is still valid or not."""

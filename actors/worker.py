@@ -8,6 +8,7 @@ wheel of deadlines. Must never decide what the registry decides; what may be dec
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,13 +16,17 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final, cast
 
-from actors import identify, log, metrics
+import psutil
+
+from actors import histograms, identify, log, metrics
 from actors.access import AccessRules, counted_as, normal_ip
+from actors.arrivals import Arrivals, Unannounced, announced_hosts
 from actors.board import Board
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End, Splice
 from actors.deadlines import SLOT_S, Deadlines
 from actors.limits import Reason
+from actors.line_limit import LineLimit
 from actors.messages import Boot
 from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
@@ -32,6 +37,7 @@ from actors.registry_link import RegistryLink
 from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
 from actors.stop import StopCall
 from actors.sweep import Sweep
+from actors.tokens import Tokens
 from actors.voucher import reservation_voucher
 from actors.worker_link import Request, WorkerLinks
 from transports.address import multiaddr_bytes, with_peer
@@ -69,10 +75,13 @@ class Worker:
         self.row = self.board.row(boot.slot.index)
         self.deadlines = Deadlines(self.now_s, self.fault)
         self.flusher = Flusher(loop, self.fault)
+        self.lines = LineLimit()
+        self.arrivals = Arrivals(boot.runtime_dir, self._say_where)
         self.peers: dict[int, Peer] = {}
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self.circuits: dict[int, CircuitActor] = {}
+        self._began_s: dict[int, float] = {}  # circuit -> when
         self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
         self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
@@ -116,6 +125,8 @@ class Worker:
             peer.wire.close(LimitError(Reason.SUBNET_DENIED))
         elif peer.key and not self.access.peer_allowed(peer.key):
             peer.wire.close(LimitError(Reason.PEER_DENIED))
+        elif reason := self.token_lapsed(peer):
+            peer.wire.close(LimitError(reason))
 
     def _live_by(self, boot: Boot) -> None:
         """Settings and announced addresses, and what is made of them."""
@@ -124,7 +135,9 @@ class Worker:
         # TLS shakes hands before the connection is seen here, and its half of the time is then over.
         self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if self.transport == "wss" else 1)
         self.access = AccessRules.from_settings(boot.settings.access)
+        self._tokens = None if boot.tokens is None else Tokens(boot.tokens)
         self.needs_token = boot.settings.listeners[boot.slot.listener_index].require_token
+        self.arrivals.known = announced_hosts(boot.announced) | _own_addresses()
         self._prepare_answers()
 
     def _prepare_answers(self) -> None:
@@ -174,6 +187,7 @@ class Worker:
 
     def _advance(self) -> None:
         self.deadlines.advance(self.clock())
+        self.lines.report(self.now_s, _say_suppressed)
         self._tick = self.loop.call_later(SLOT_S, self._advance)
 
     # Peers
@@ -233,8 +247,16 @@ class Worker:
         self.registry.connected(peer.id, peer.counted_as, peer.token)
         return None
 
+    @staticmethod
+    def _say_where(found: Unannounced) -> None:
+        _logger.warning(
+            "peers come by a host that no announced address has, and will not find back; add to announce.addresses",
+            host=found.host,
+            announce=found.address,
+        )
+
     def _take_token(self, peer: Peer, secret: str) -> Reason | None:
-        tokens = self.access.tokens
+        tokens = self._tokens
         if tokens is None:
             return None
         if not secret:
@@ -247,7 +269,7 @@ class Worker:
 
     def token_lapsed(self, peer: Peer) -> Reason | None:
         """Why a peer that came with a token may ask for nothing any more, if so."""
-        tokens = self.access.tokens
+        tokens = self._tokens
         if tokens is None or not peer.token:
             return None
         token = tokens.by_name(peer.token)
@@ -268,7 +290,9 @@ class Worker:
     def handshake_done(self, peer: Peer) -> None:
         """The peer is authenticated."""
         self._no_longer_half_open(peer)
+        self.arrivals.upgraded(peer.id)
         metrics.HANDSHAKES.labels("ok").inc()
+        histograms.HANDSHAKE.observe(self.row, self.now_s - peer.since_s)
         if _logger.debugs:  # a peer's name is 8 µs of base58 the first time
             _logger.debug("connected", peer=peer.name, address=peer.address, transport=self.transport)
 
@@ -281,6 +305,7 @@ class Worker:
         self.registry.disconnected(peer.id, held=bool(peer.reserved_until_s))
         reason = self._reason(error)
         if not peer.key:
+            self.arrivals.lost(peer.id)
             self._no_longer_half_open(peer)
             metrics.HANDSHAKES.labels(reason).inc()
         metrics.CONNECTIONS_ENDED.labels(reason).inc()
@@ -289,7 +314,8 @@ class Worker:
             peer.log_refusal("connection", Reason(reason))
         elif isinstance(error, PeerError):
             metrics.PEER_ERRORS.labels(reason).inc()
-            _logger.info("peer erred", reason=reason, error=str(error), peer=peer.name, address=peer.address)
+            if self.lines.allows(reason, self.now_s):
+                _logger.info("peer erred", reason=reason, error=str(error), peer=peer.name, address=peer.address)
         elif error is not None:
             self.fault(error)
         elif _logger.debugs:
@@ -383,6 +409,7 @@ class Worker:
         )
         self.circuits[circuit_id] = circuit
         self.row.circuits += 1
+        self._began_s[circuit_id] = self.now_s
         metrics.CIRCUITS_OPENED.inc()
         if _logger.debugs:  # its end is told at info, with all that this says
             _logger.debug("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
@@ -402,6 +429,8 @@ class Worker:
         self.row.circuits -= 1
         self.free_circuit(circuit.id)
         metrics.CIRCUITS_ENDED.labels(end.value).inc()
+        histograms.CIRCUIT_DURATION.observe(self.row, self.clock() - self._began_s.pop(circuit.id))
+        histograms.CIRCUIT_BYTES.observe(self.row, circuit.left.bytes + circuit.right.bytes)
         metrics.BYTES_RELAYED.labels("to_target").inc(circuit.left.bytes)
         metrics.BYTES_RELAYED.labels("to_source").inc(circuit.right.bytes)
         _logger.info(
@@ -418,3 +447,13 @@ class Worker:
         """A fault of ours: logged with its stack, and whatever it hit has been ended."""
         metrics.FAULTS.inc()
         _logger.error("fault", exc_info=(type(error), error, error.__traceback__))
+
+
+def _say_suppressed(reason: str, count: int) -> None:
+    _logger.info("lines suppressed", reason=reason, count=count)
+
+
+def _own_addresses() -> frozenset[str]:
+    """The addresses of this machine: who came by one of them knows where it is."""
+    rows = (row for rows in psutil.net_if_addrs().values() for row in rows)
+    return frozenset(row.address for row in rows if row.family in {socket.AF_INET, socket.AF_INET6})

@@ -122,6 +122,8 @@ class Log(_Table, frozen=True, kw_only=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+    privacy: Literal["off", "strict"] = "off"
+    """strict: no address of a peer is in any line."""
 
 
 class Supervision(_Table, frozen=True, kw_only=True):

@@ -152,10 +152,11 @@ class _StandardHandler(logging.Handler):
         log.OUTPUT.sink(names[level], record.name, record.getMessage(), fields)
 
 
-def configure(level: str, form: str, fd: int = 2) -> None:
+def configure(level: str, form: str, fd: int = 2, privacy: str = "off") -> None:
     """Send the log lines of this process and all forked from it to `fd`, as "text" or "json", from `level` upwards.
 
-    Level and format can be changed later, in each process by itself, with `actors.log.OUTPUT.change`.
+    With `privacy` "strict" no line tells where a peer is. Level, format and privacy can be changed later, in each
+    process by itself, with `actors.log.OUTPUT`.
     """
     writer = Writer(destination(fd))
     root = logging.getLogger()
@@ -168,4 +169,4 @@ def configure(level: str, form: str, fd: int = 2) -> None:
         root.setLevel(max(log.LEVELS[level], logging.WARNING))  # libraries speak up only when something is wrong
 
     log.OUTPUT.setter = change
-    change(level, form)
+    log.OUTPUT.change(level, form, privacy)

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import replace
 from typing import Final
 
 from thespian.actors import ActorSystemException
@@ -23,6 +22,7 @@ from actors.board import Board, State
 from actors.messages import Begin, Boot, Outcome, Role, Stop, Update
 from actors.process import name_process
 from actors.rate_table import RateTable
+from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.settings import Settings
 from supervisor import logs, plan, reload, system, systemd
@@ -60,7 +60,7 @@ def run(read: Callable[[], Settings], environ: Mapping[str, str], actors: Mappin
     """
     started = time.monotonic()
     settings = read()
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, privacy=settings.log.privacy)
     with runtime_directory(environ) as directory, closing(plan.prepare(settings, environ)) as ready:
         counters = os.path.join(directory, "counters")
         os.mkdir(counters)
@@ -100,6 +100,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         host_seed=ready.host.seed,
         announced=ready.announced,
         slots=ready.slots,
+        tokens=read_tokens(settings.access.tokens_file),
         admin_token=ready.admin_token,
     )
 
@@ -205,13 +206,14 @@ class _Main:
             self._reporter.ready()
             return
         settings = change.settings
-        self._boot = replace(self._boot, number=number, settings=settings, announced=change.announced)
-        log.OUTPUT.change(settings.log.level, settings.log.format)
+        update = Update(number, settings, change.announced, change.needs_restart, change.tokens)
+        self._boot = update.applied_to(self._boot)
+        log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
         watch.hang_timeout_s = settings.supervision.hang_timeout_s
         self._reporter.expect(settings.supervision.hang_timeout_s)
         for warning in undialable_warnings(change.announced):
             _logger.warning(warning)
-        tell(Update(number, settings, change.announced, change.needs_restart))
+        tell(update)
 
     def _on_word(self) -> None:
         """Every slot serves for the first time, or a reload is over."""

@@ -5,14 +5,20 @@ Read only. The counters themselves are defined in actors/metrics.py and written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from actors import histograms
 from actors.board import BoardRow, State
+from actors.histograms import Histogram
 from actors.messages import Slot
+from supervisor.go_metrics import GoMetrics, values
+
+_SHOWN_LIMITS: Final = ("max_reservations", "max_circuits", "max_connections", "max_pending_handshakes")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,10 +32,21 @@ class BoardCollector:
         row: Callable[[int], BoardRow],
         memory_bytes: Callable[[int], int],
         started_s: float,
+        cpu_seconds: Callable[[int], float],
     ) -> None:
         self._places = [(slot, row(slot.index)) for slot in slots]
         self._memory_bytes = memory_bytes
         self._started_s = started_s
+        self._cpu_seconds = cpu_seconds
+        self._go = GoMetrics()
+
+    def go_metrics(self, counted: Sequence[Metric]) -> Iterator[Metric]:
+        """What go-libp2p's relay would say, from the counters and the board."""
+        held = totals(self._places, lambda row: row.reservations)
+        ready = all(row.state is State.READY for slot, row in self._places if slot.role == "listener")
+        return self._go.collect(
+            values(counted), held, ready, lambda name: self._histogram(histograms.CIRCUIT_DURATION, name)
+        )
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the board."""
@@ -42,6 +59,8 @@ class BoardCollector:
         yield self._certificates()
         yield GaugeMetricFamily("frost_relay_start_time_seconds", "When the relay was started.", self._started_s)
         yield from self._processes()
+        for each in histograms.ALL:
+            yield self._histogram(each)
 
     def _total(self, name: str, help_text: str, count: Callable[[BoardRow], int]) -> Metric:
         return GaugeMetricFamily(name, help_text, totals(self._places, count))
@@ -56,11 +75,21 @@ class BoardCollector:
             expiry.add_metric([slot.listener], expires_unix_s)
         return expiry
 
+    def _histogram(self, histogram: Histogram, name: str = "") -> HistogramMetricFamily:
+        rows = [row for slot, row in self._places if slot.role == "listener"]
+        up_to, buckets = 0, []
+        for bound, *counts in zip([*map(str, histogram.bounds), "+Inf"], *map(histogram.counts, rows), strict=True):
+            up_to += sum(counts)
+            buckets.append((bound, up_to))
+        return HistogramMetricFamily(name or histogram.name, histogram.help, buckets, sum(map(histogram.sum, rows)))
+
     def _processes(self) -> Iterator[Metric]:
         labels = ["actor", "role"]
         ready = GaugeMetricFamily("frost_relay_process_ready", "1 when the process serves.", labels=labels)
         restarts = CounterMetricFamily("frost_relay_restarts", "Restarts by actor.", labels=labels)
         memory = GaugeMetricFamily("frost_relay_process_memory_bytes", "Proportional set size.", labels=labels)
+        cpu = CounterMetricFamily("frost_relay_process_cpu_seconds", "CPU time, by actor.", labels=labels)
+        lag = GaugeMetricFamily("frost_relay_process_loop_lag_seconds", "Delay of the latest beat.", labels=labels)
         dropped = CounterMetricFamily("frost_relay_log_lines_dropped", "Log lines nobody read.", labels=labels)
         state = GaugeMetricFamily("frost_relay_process_state", "1 for its state.", labels=[*labels, "state"])
         for slot, row in self._places:
@@ -68,9 +97,11 @@ class BoardCollector:
             ready.add_metric(who, row.state is State.READY)
             restarts.add_metric(who, row.restarts)
             memory.add_metric(who, self._memory_bytes(row.pid))
+            cpu.add_metric(who, self._cpu_seconds(row.pid))
+            lag.add_metric(who, row.loop_lag_s)
             dropped.add_metric(who, row.log_lines_dropped)
             state.add_metric([*who, row.state.name.lower()], 1)
-        yield from (ready, restarts, memory, dropped, state)
+        yield from (ready, restarts, memory, cpu, lag, dropped, state)
 
 
 def totals(places: Sequence[tuple[Slot, BoardRow]], count: Callable[[BoardRow], int]) -> int:
@@ -92,12 +123,35 @@ def certificates(places: Sequence[tuple[Slot, BoardRow]], now_unix_s: float) -> 
     return [(slot, expires, (expires - now_unix_s) / 86_400) for slot, expires in first.values()]
 
 
-def exposition(directory: str, board: BoardCollector) -> bytes:
-    """The answer to a scrape, from the counters' directory and the board."""
+def of_settings(limits: Mapping[str, Any], unannounced: int) -> Iterator[Metric]:
+    """How much there may be of what the gauges count, and whether the announce list is wrong."""
+    family = GaugeMetricFamily("frost_relay_limit", "The limit in force, by its setting in [limits].", labels=["limit"])
+    for name in _SHOWN_LIMITS:
+        family.add_metric([name], limits[name])
+    yield family
+    yield GaugeMetricFamily(
+        "frost_relay_unannounced_hosts", "Hosts that peers come by and no announced address has.", unannounced
+    )
+
+
+def exposition(directory: str, board: BoardCollector, others: Iterable[Metric]) -> bytes:
+    """The answer to a scrape: the counters in the directory, the board, and what else there is."""
+    counted = list(MultiProcessCollector(CollectorRegistry(), path=directory).collect())  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
-    registry.register(board)
+    for metrics in (counted, board.collect(), board.go_metrics(counted), others):
+        registry.register(_Collected(list(metrics)))
     return generate_latest(registry)
+
+
+class _Collected:
+    """Metrics that are there, as prometheus_client wants them."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Sequence[Metric]:
+        """They."""
+        return self._metrics
 
 
 def refusals(directory: str) -> dict[str, int]:

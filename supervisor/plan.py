@@ -19,6 +19,7 @@ import psutil
 
 from actors.access import AccessRules
 from actors.messages import Slot
+from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.paths import default_control_socket, default_key_file
 from config.settings import Listener, Settings
@@ -82,6 +83,7 @@ def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress
         raise ConfigError("access", f"lists of {size_bytes} bytes", expected)
     addresses = tuple(_check_listener(index, each) for index, each in enumerate(settings.listeners))
     AccessRules.from_settings(settings.access)
+    read_tokens(settings.access.tokens_file)
     read_token(settings.admin.token_file)
     control_socket.check_path(control_path(settings, environ))
     path = key_path(settings, environ)

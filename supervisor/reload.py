@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 import psutil
 
+from actors.tokens import Token, read_tokens
 from config.settings import Listener, Settings
 from supervisor import plan
 from transports.address import announced_addresses
@@ -36,6 +37,7 @@ class Change:
     settings: Settings
     """The new ones, where `needs_restart` names none."""
     announced: tuple[str, ...]
+    tokens: tuple[Token, ...] | None
     needs_restart: tuple[str, ...]
     """Keys whose new value waits for a restart, as operators write them."""
 
@@ -53,7 +55,8 @@ class Reader:
         wanted = self._read()
         plan.check(wanted, self._environ)
         settings, needs_restart = _kept(wanted, running)
-        return Change(settings, self.announced(settings), tuple(needs_restart))
+        tokens = read_tokens(settings.access.tokens_file)
+        return Change(settings, self.announced(settings), tokens, tuple(needs_restart))
 
     def announced(self, settings: Settings) -> tuple[str, ...]:
         """What is announced by these settings, with the addresses that the machine has now. Raises ConfigError."""

@@ -130,9 +130,9 @@ class SupervisorActor(Actor):
         if not self._rollout.begin(update, self.clock()):
             return
         settings = update.settings
-        boot = replace(self._begin.boot, number=update.number, settings=settings, announced=update.announced)
+        boot = update.applied_to(self._begin.boot)
         self._begin = replace(self._begin, boot=boot)
-        log.OUTPUT.change(settings.log.level, settings.log.format)
+        log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
         self._children.set_limits(settings.supervision.hang_timeout_s, settings.supervision.backoff_max_s)
         self._tell_behind()
         self._settle_reload()

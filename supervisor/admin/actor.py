@@ -103,7 +103,7 @@ class AdminActor(LoopActor):
         return Answer(HTTPStatus.OK, b"ready\n")
 
     def _metrics(self, _request: Request) -> Answer:
-        body = metrics.exposition(os.environ[DIRECTORY_VARIABLE], self._status.collector)
+        body = metrics.exposition(os.environ[DIRECTORY_VARIABLE], self._status.collector, self._status.metrics())
         return Answer(HTTPStatus.OK, body, metrics.CONTENT_TYPE)
 
     def _reload(self, _request: Request) -> Answer:

@@ -1,4 +1,7 @@
-"""How much memory a process takes: its proportional share (PSS), which adds up over a forked tree as RSS does not."""
+"""How much memory and CPU a process takes.
+
+Memory is its proportional share (PSS), which adds up over a forked tree as RSS does not.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,17 @@ def read_memory_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def read_cpu_seconds(pid: int) -> float:
+    """What a process has used of all cores, user and system; 0 for no process."""
+    if not pid:
+        return 0.0
+    try:
+        used = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(used.user + used.system)
 
 
 class Memory:

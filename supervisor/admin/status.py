@@ -1,16 +1,23 @@
-"""The content of /status.json and /readyz, from the boot message and the board. No I/O but the memory figures."""
+"""The content of /status.json and /readyz, from the boot message and the board.
+
+No I/O but the memory figures and the small files of actors/arrivals.py.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from prometheus_client.core import Metric
+
+from actors.arrivals import Unannounced, announced_hosts, kept
 from actors.board import Board, BoardRow, State
 from actors.messages import Boot, Outcome
 from config.load import to_tables
-from supervisor.metrics import BoardCollector, certificates, totals
+from supervisor.admin.memory import read_cpu_seconds
+from supervisor.metrics import BoardCollector, certificates, of_settings, totals
 from transports.identity import HostKey, peer_id_text
 
 
@@ -18,16 +25,22 @@ class Status:
     """The relay as an operator sees it, at the moment of asking."""
 
     def __init__(
-        self, boot: Boot, board: Board, memory_bytes: Callable[[int], int], clock: Callable[[], float] = time.monotonic
+        self,
+        boot: Boot,
+        board: Board,
+        memory_bytes: Callable[[int], int],
+        clock: Callable[[], float] = time.monotonic,
+        cpu_seconds: Callable[[int], float] = read_cpu_seconds,
     ) -> None:
         self._places = [(slot, board.row(slot.index)) for slot in boot.slots]
         self._memory_bytes = memory_bytes
+        self._runtime_dir = boot.runtime_dir
         self._clock = clock
         self._started = min(row.since for slot, row in self._places if slot.role == "main")
         self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
         self._peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
         self._version = importlib.metadata.version("frost-relay")
-        self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s())
+        self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s(), cpu_seconds)
         self._outcomes: tuple[Outcome, ...] = ()
         self.update(boot)
         self.note_reloads(boot.outcomes)
@@ -35,6 +48,7 @@ class Status:
     def update(self, boot: Boot) -> None:
         """Other settings, other addresses."""
         self._addresses = [f"{address}/p2p/{self._peer}" for address in boot.announced]
+        self._announced_hosts = announced_hosts(boot.announced)
         self._limits = to_tables(boot.settings)["limits"]
 
     def note_reloads(self, outcomes: tuple[Outcome, ...]) -> None:
@@ -59,6 +73,7 @@ class Status:
             "circuits": totals(self._places, lambda row: row.circuits),
             "pending_handshakes": totals(self._places, lambda row: row.pending_handshakes),
             "connections": totals(self._places, lambda row: row.connections),
+            "unannounced": [{"host": each.host, "announce": each.address} for each in self.unannounced()],
             "certificates": [
                 {"listener": slot.listener, "expires": expires_unix_s, "days_left": round(days_left, 1)}
                 for slot, expires_unix_s, days_left in certificates(self._places, time.time())
@@ -73,6 +88,14 @@ class Status:
             ],
         }
 
+    def unannounced(self) -> list[Unannounced]:
+        """Hosts that peers come by and no announced address has: a wrong announce list."""
+        return [each for each in kept(self._runtime_dir) if each.host not in self._announced_hosts]
+
+    def metrics(self) -> Iterator[Metric]:
+        """What only settings and hosts tell."""
+        return of_settings(self._limits, len(self.unannounced()))
+
     def _process(self, row: BoardRow) -> dict[str, Any]:
         return {
             "pid": row.pid,
@@ -84,6 +107,7 @@ class Status:
             "reservations": row.reservations,
             "circuits": row.circuits,
             "memory_bytes": self._memory_bytes(row.pid),
+            "loop_lag_s": round(row.loop_lag_s, 4),
         }
 
     def not_ready(self) -> list[str]:

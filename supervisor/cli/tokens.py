@@ -34,13 +34,14 @@ def show(file: str | None, overrides: tuple[str, ...]) -> None:
     Example:
       frost-relay tokens list
     """
-    from actors.tokens import KEY, Tokens  # noqa: PLC0415 - not for --help
+    from actors.tokens import KEY, read_tokens  # noqa: PLC0415 - not for --help
 
     path = load(file, overrides, os.environ).access.tokens_file
-    if not path:
+    found = read_tokens(path)
+    if found is None:
         raise ConfigError(KEY, path, "the file of tokens; without one everybody may connect")
     rows = [("NAME", "CONNECTIONS", "RESERVATIONS", "EXPIRES")]
-    for token in Tokens.from_file(path):
+    for token in found:
         expires = token.expires.isoformat() if token.expires else "never"
         expired = "" if token.valid_at(time.time()) else " (expired)"
         rows.append((token.name, _limit(token.max_connections), _limit(token.max_reservations), expires + expired))

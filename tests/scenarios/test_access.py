@@ -121,7 +121,8 @@ async def test_connections_of_one_address_are_limited_and_others_come_in(web: Sc
     await web.registered(connections=MAX_PER_IP)
     async with web.counting("frost_relay_refusals_total", reason="connections_per_ip"):
         await _refused(web, "198.51.100.1")
-    await web.logged("refused", "reason=connections_per_ip", "address=198.51.100.1:0")
+    limit = ("limit=limits.max_connections_per_ip", f"value={MAX_PER_IP}")
+    await web.logged("refused", "reason=connections_per_ip", "address=198.51.100.1:0", *limit)
     await still_served(await web.dial(behind="198.51.100.2"))
     for client in inside:
         await still_served(client)
@@ -325,3 +326,20 @@ async def test_a_tls_handshake_that_fails_is_counted_and_logged(
         writer.close()
     await scene.logged("peer", "erred", "reason=tls", f"address=127.0.0.1:{port}")
     await scene.settled(connections=0)
+
+
+async def test_a_host_that_nobody_announced_is_said_once_with_what_to_announce(
+    relay: RelayProcess, certificate: Certificate
+) -> None:
+    web = Scene(relay, Place("ws", together=False), certificate.trust)
+    for number in range(3):
+        await web.dial(behind=f"198.51.100.{number}", name="unannounced.example")
+    await web.logged("host=unannounced.example", f"announce=/dns4/unannounced.example/tcp/{_port(web)}/ws")
+    assert web.relay.stderr.count("host=unannounced.example") == 1
+    announce = f"/dns4/unannounced.example/tcp/{_port(web)}/ws"
+    assert web.relay.status()["unannounced"] == [{"host": "unannounced.example", "announce": announce}]
+    await web.close()
+
+
+def _port(scene: Scene) -> str:
+    return scene.address.split("/")[4]

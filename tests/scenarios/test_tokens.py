@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -134,3 +135,26 @@ async def test_a_token_that_expires_ends_what_its_peers_may_ask_for(tmp_path: Pa
             await client.reserve()
         assert refused.value.status == Status.PERMISSION_DENIED
         await client.abort()
+
+
+async def test_a_reload_revokes_a_token_and_takes_a_new_one_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    path.touch(0o600)
+
+    def write(**tokens: str) -> None:
+        path.write_text("".join(f'[[tokens]]\nname = "{name}"\nsecret = "{each}"\n' for name, each in tokens.items()))
+
+    write(anna=ANNA, few=FEW)
+    with RelayProcess(f'access.tokens_file="{path}"') as relay:
+        address = relay.address("ws")
+        anna, few = await Client.dial(address, path=f"/t/{ANNA}"), await Client.dial(address, path=f"/t/{FEW}")
+        write(anna=ANNA, new=SHORT)
+        relay.process.send_signal(signal.SIGHUP)
+        await gone(few)
+        with pytest.raises(WSError, match="401"):
+            await Client.dial(address, path=f"/t/{FEW}")
+        await anna.reserve()
+        newcomer = await Client.dial(address, path=f"/t/{SHORT}")
+        await newcomer.reserve()
+        for client in (anna, newcomer):
+            await client.abort()

@@ -7,6 +7,7 @@ Bytes on a circuit are the test's own; no second Noise session runs inside.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -49,6 +50,12 @@ class OnStop(Enum):
     REFUSE = "refuse"
     SILENT = "silent"
     RESET = "reset"
+
+
+def _connected(ip: str, port: int) -> socket.socket:
+    connection = socket.create_connection((ip, port), WAIT_S)
+    connection.setblocking(False)
+    return connection
 
 
 class ClientStream:
@@ -229,10 +236,11 @@ class Client:
         headers: dict[str, str] | None = None,
         local: tuple[str, int] | None = None,
         path: str = "/",
+        name: str = "",
     ) -> Self:
         """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID`, from the address and port `local` if given, and upgrade.
 
-        `path` is the WebSocket request's, with its query.
+        `path` is the WebSocket request's, with its query, and `name` the host in it if it is not the address.
         """
         client = cls(host or HostKey.generate(), on_stop)
         parts = address.strip("/").split("/")
@@ -240,7 +248,7 @@ class Client:
         async with asyncio.timeout(WAIT_S):
             if "ws" in parts:
                 scheme = "wss" if "tls" in parts else "ws"
-                literal = f"[{ip}]" if ":" in ip else ip
+                literal = name or (f"[{ip}]" if ":" in ip else ip)
                 await ws_connect(
                     lambda: _WebSocket(client),
                     f"{scheme}://{literal}:{port}{path}",
@@ -248,7 +256,7 @@ class Client:
                     use_aiofastnet=False,
                     extra_headers=headers,
                     max_frame_size=1 << 20,
-                    local_addr=local,
+                    **({"socket_factory": lambda _: _connected(ip, port)} if name else {"local_addr": local}),
                 )
             else:
                 loop = asyncio.get_running_loop()

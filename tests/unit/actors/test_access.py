@@ -19,7 +19,7 @@ CAROL = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 
 
 def rules(**lists: tuple[str, ...]) -> AccessRules:
-    return AccessRules.from_settings(Access(**lists))  # type: ignore[arg-type]  # no file among the lists
+    return AccessRules.from_settings(Access(**lists))  # type: ignore[arg-type]  # one of its fields is no list
 
 
 def test_without_lists_everyone_is_let_in() -> None:

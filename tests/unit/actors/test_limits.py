@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.limits import RateLimiter, Reason, Status, connect_status, reserve_status
+from actors.limits import RateLimiter, Reason, Status, connect_status, limit_of, reserve_status
 from actors.proto import circuit_pb2
 from config.rates import Rate
+from config.settings import Limits
 
 RESERVE_ONLY = [reason for reason in Reason if reason.startswith("reservation")]
 CONNECT_ONLY = [reason for reason in Reason if reason.startswith(("circuit", "target"))] + [Reason.NO_RESERVATION]
@@ -71,6 +72,17 @@ def test_what_closes_a_connection_answers_nothing(reason: Reason) -> None:
         reserve_status(reason)
     with pytest.raises(ValueError, match=reason):
         connect_status(reason)
+
+
+def test_a_limit_that_refuses_is_named_with_what_it_stands_at() -> None:
+    limits = Limits(max_circuits=7, circuit_rate_per_ip=Rate(60, 3600.0))
+    assert limit_of(Reason.CIRCUITS_FULL, limits) == {"limit": "limits.max_circuits", "value": 7}
+    named = limit_of(Reason.CIRCUIT_RATE_PER_IP, limits)
+    assert (named["limit"], str(named["value"])) == ("limits.circuit_rate_per_ip", "60/1h")
+    assert limit_of(Reason.NO_RESERVATION, limits) == {}
+    for reason in Reason:
+        for setting in limit_of(reason, limits).get("limit", "").split(".")[1:]:  # type: ignore[attr-defined]
+            assert hasattr(limits, setting)
 
 
 def test_every_reason_that_can_refuse_a_request_has_been_looked_at() -> None:

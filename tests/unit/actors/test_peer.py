@@ -9,6 +9,7 @@ import pytest
 
 from actors import identify, ping
 from actors.deadlines import Deadlines
+from actors.line_limit import LineLimit
 from actors.peer import ASK_LATEST_S, KEEPALIVE_S, PONG_TIMEOUT_S, PROTOCOLS, LimitError, Peer, SilentError
 from tests.support.pipe import ConnectionEnd, Recorder
 from transports.identity import HostKey
@@ -45,6 +46,7 @@ class Worker:
         self.faults: list[Exception] = []
         self.deadlines = Deadlines(self.now_s, self.faults.append)
         self.row = SimpleNamespace(reservations=0)
+        self.lines = LineLimit()
         self.registry = SimpleNamespace(release=lambda peer, connection: None)
         self.done: list[Peer] = []
         self.identify = SimpleNamespace(frame=lambda observed: b"\x00")

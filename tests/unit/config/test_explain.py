@@ -88,6 +88,7 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "admin.control_socket": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a"]),
     "log.level": ('one of "debug"', [5, True, [], {}, "", "loud", "INFO"], ["debug", "info", "warning", "error"]),
     "log.format": ('one of "json", "text"', [5, True, [], {}, "", "xml"], ["text", "json"]),
+    "log.privacy": ('one of "off", "strict"', [5, True, [], {}, "", "on"], ["off", "strict"]),
     "supervision.hang_timeout_s": ("a number from 2 to 3600", [*NOT_A_FLOAT, 1.9, 3601], [2, 3600]),
     "supervision.backoff_max_s": ("a number from 0.1 to 3600", [*NOT_A_FLOAT, 0, 3601], [0.1, 3600]),
     "supervision.stop_timeout_s": ("a number from 0.1 to 60", [*NOT_A_FLOAT, 0, 60.5], [0.1, 60]),
@@ -184,7 +185,7 @@ def test_a_key_in_the_wrong_table_is_refused_with_where_it_belongs() -> None:
 
 
 def test_a_key_that_looks_like_nothing_gets_the_list_of_keys() -> None:
-    assert refusal({"log": {"zzzz": 1}}).expected == "a key of [log]: level, format"
+    assert refusal({"log": {"zzzz": 1}}).expected == "a key of [log]: level, format, privacy"
     assert refusal({"zzzz": 1}).expected.startswith("a table of the configuration: identity, listeners, ")
 
 

@@ -191,3 +191,16 @@ def test_level_and_format_can_be_changed_while_it_runs(file: tuple[int, Path]) -
     logger.info("heard")
     (line,) = file[1].read_text().splitlines()
     assert json.loads(line)["event"] == "heard"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_strict_privacy_leaves_out_where_a_peer_is_and_keeps_all_else(file: tuple[int, Path], form: str) -> None:
+    logs.configure("info", form, file[0], privacy="strict")
+    log.get_logger("peer").info("refused", peer="12D3KooW", address="192.0.2.1:1", forwarded="192.0.2.2", status=200)
+    logs.configure("info", form, file[0])
+    log.get_logger("peer").info("refused", address="192.0.2.3:1")
+    strict, open_again = file[1].read_text().splitlines()
+    assert "192.0.2" not in strict
+    assert "12D3KooW" in strict
+    assert "200" in strict
+    assert "192.0.2.3:1" in open_again

@@ -52,13 +52,14 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert list(document) == [
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
         "reservations", "circuits", "pending_handshakes", "connections",
-        "certificates", "reload", "workers",
+        "unannounced", "certificates", "reload", "workers",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
         "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
         "uptime_s": 12.5,
         "restarts": 5, "reload": 0, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
+        "loop_lag_s": 0.0,
     }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_metrics_are_added_up_over_processes_and_survive_them(tmp_path: Path) ->
     from supervisor.metrics import exposition, refusals  # noqa: PLC0415
 
     assert refusals(str(tmp_path))["circuits_full"] == 15
-    text = exposition(str(tmp_path), status.collector).decode()
+    text = exposition(str(tmp_path), status.collector, status.metrics()).decode()
     assert 'frost_relay_refusals_total{reason="circuits_full"} 15.0' in text
     assert "\nfrost_relay_reservations 9.0" in text
     assert 'frost_relay_restarts_total{actor="ws-9091/0",role="listener"} 2.0' in text
