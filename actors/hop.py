@@ -159,9 +159,9 @@ class HopStream:
     def _reserve(self) -> None:
         self.asked = Asked.RESERVE
         peer, worker = self._peer, self._peer.worker
-        if not worker.access.peer_allowed(peer.key):
+        if not worker.admission.access.peer_allowed(peer.key):
             self._refuse(Reason.PEER_DENIED)
-        elif reason := worker.token_lapsed(peer):
+        elif reason := worker.admission.token_lapsed(peer):
             self._refuse(reason)
         else:
             worker.registry.reserve(peer.key, peer.id, peer.counted_as, self._reserve_answered)
@@ -172,9 +172,9 @@ class HopStream:
         peer, worker = self._peer, self._peer.worker
         if not is_peer_id(target):
             self._refuse(Reason.MALFORMED_MESSAGE)
-        elif not (worker.access.peer_allowed(peer.key) and worker.access.peer_allowed(target)):
+        elif not (worker.admission.access.peer_allowed(peer.key) and worker.admission.access.peer_allowed(target)):
             self._refuse(Reason.PEER_DENIED)
-        elif reason := worker.token_lapsed(peer):
+        elif reason := worker.admission.token_lapsed(peer):
             self._refuse(reason)
         else:
             worker.registry.open_circuit(peer.key, target, peer.counted_as, self._connect_answered)

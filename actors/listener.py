@@ -124,13 +124,13 @@ class ListenerActor(LoopActor):
         def attach(wire: Wire) -> None:
             worker.accept(wire)
             seen(wire)
-            worker.wait_for(wire)
+            worker.admission.wait_for(wire)
 
         def attach_proxy(wire: Wire) -> None:
             worker.accept(wire)
-            if not worker.access.is_trusted_proxy(wire.ip):
+            if not worker.admission.access.is_trusted_proxy(wire.ip):
                 wire.abort(LimitError(Reason.NOT_A_PROXY))
-            worker.wait_for(wire)
+            worker.admission.wait_for(wire)
 
         return (attach_proxy, seen) if self._listener.proxy_protocol else (attach, None)
 
@@ -141,25 +141,27 @@ class ListenerActor(LoopActor):
 
     def _locate(self, wire: Wire) -> None:
         """WebSocket: a web proxy says in the request for whom it speaks; all others have come too often or have not."""
-        worker = self._worker
-        if not worker.access.is_trusted_proxy(wire.ip) and (reason := worker.located(wire, wire.ip, wire.port)):
+        worker, admission = self._worker, self._worker.admission
+        if admission.access.is_trusted_proxy(wire.ip):
+            return
+        if reason := admission.locate(wire, wire.ip, wire.port, worker.now_s):
             wire.abort(LimitError(reason))
 
     def _admit_upgrade(self, wire: Wire, target: str, headers: Mapping[str, str]) -> HTTPStatus | None:
         """Who is behind the proxy, and may this page come in? Only the Origin is known to be what the browser says."""
         worker = self._worker
         ip, port = self._client(wire, headers)
-        if not worker.access.origin_allowed(headers.get("origin")):
+        if not worker.admission.access.origin_allowed(headers.get("origin")):
             return worker.refuse(wire, Reason.ORIGIN_DENIED)
         refused = worker.arrived(wire, ip, port, secret_of(target))
         if refused is None:
-            secure = worker.transport == "wss"
-            worker.arrivals.came(cast("Peer", wire.owner).id, unannounced(headers, secure, worker.arrivals.known))
+            arrivals, secure = worker.admission.arrivals, worker.transport == "wss"
+            arrivals.came(cast("Peer", wire.owner).id, unannounced(headers, secure, arrivals.known))
         return refused
 
     def _client(self, wire: Wire, headers: Mapping[str, str]) -> tuple[str, int]:
         """The address that a trusted proxy names, else that of the socket."""
-        own, is_trusted_proxy = (wire.ip, wire.port), self._worker.access.is_trusted_proxy
+        own, is_trusted_proxy = (wire.ip, wire.port), self._worker.admission.access.is_trusted_proxy
         told = forwarded_for(headers)
         if not told:
             return own

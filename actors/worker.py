@@ -8,19 +8,14 @@ wheel of deadlines. Must never decide what the registry decides; what may be dec
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final, cast
 
-import psutil
-
 from actors import histograms, identify, log, metrics
-from actors.access import AccessRules, counted_as, normal_ip
-from actors.arrivals import Arrivals, Unannounced, announced_hosts
+from actors.admission import Admission
 from actors.board import Board
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End, Splice
@@ -32,12 +27,10 @@ from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
 from actors.query_protocol import socket_path
 from actors.query_server import OwnedCircuit, QueryServer
-from actors.rate_table import RateTable
 from actors.registry_link import RegistryLink
 from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded
 from actors.stop import StopCall
 from actors.sweep import Sweep
-from actors.tokens import Tokens
 from actors.voucher import reservation_voucher
 from actors.worker_link import Request, WorkerLinks
 from transports.address import multiaddr_bytes, with_peer
@@ -76,15 +69,13 @@ class Worker:
         self.deadlines = Deadlines(self.now_s, self.fault)
         self.flusher = Flusher(loop, self.fault)
         self.lines = LineLimit()
-        self.arrivals = Arrivals(boot.runtime_dir, self._say_where)
         self.peers: dict[int, Peer] = {}
-        self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
-        self._rates = RateTable(boot.rates_fd)
         self.circuits: dict[int, CircuitActor] = {}
         self._began_s: dict[int, float] = {}  # circuit -> when
         self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
-        self._listener_rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
+        rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
+        self.admission = Admission(boot, self.row, rows)
         self._tick: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Event | None = None
         self._host = HostKey.from_seed(boot.host_seed)
@@ -107,10 +98,8 @@ class Worker:
         )
 
     def update(self, boot: Boot) -> None:
-        """Live by other settings. Whoever is here and still allowed stays, also above a limit that is lower now.
-
-        A page's Origin is asked for once, at its upgrade.
-        """
+        """Live by other settings. Whoever is here and still allowed stays, also above a limit that is lower now."""
+        self.admission.live_by(boot)
         self._live_by(boot)
         if self._sweep is not None:
             self._sweep.cancel()
@@ -121,11 +110,7 @@ class Worker:
         if peer.wire.closing:
             return
         peer.connection.limit_streams(self.settings.limits.max_streams_per_connection)
-        if peer.counted_as and not self.access.address_allowed(peer.ip):
-            peer.wire.close(LimitError(Reason.SUBNET_DENIED))
-        elif peer.key and not self.access.peer_allowed(peer.key):
-            peer.wire.close(LimitError(Reason.PEER_DENIED))
-        elif reason := self.token_lapsed(peer):
+        if reason := self.admission.expelled(peer):
             peer.wire.close(LimitError(reason))
 
     def _live_by(self, boot: Boot) -> None:
@@ -134,10 +119,6 @@ class Worker:
         self.settings = boot.settings
         # TLS shakes hands before the connection is seen here, and its half of the time is then over.
         self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if self.transport == "wss" else 1)
-        self.access = AccessRules.from_settings(boot.settings.access)
-        self._tokens = None if boot.tokens is None else Tokens(boot.tokens)
-        self.needs_token = boot.settings.listeners[boot.slot.listener_index].require_token
-        self.arrivals.known = announced_hosts(boot.announced) | _own_addresses()
         self._prepare_answers()
 
     def _prepare_answers(self) -> None:
@@ -203,79 +184,17 @@ class Worker:
         self.row.connections += 1
         metrics.CONNECTIONS.labels(self.transport).inc()
 
-    def wait_for(self, wire: Wire) -> None:
-        """A socket that was not refused at once begins to shake hands; the oldest of too many gives it its place.
-
-        A flood pushes out its own first, and a peer that shakes hands at its pace is done before its turn comes.
-        """
-        if wire.closing:
-            return
-        pending = sum(row.pending_handshakes for row in self._listener_rows)
-        if pending >= self.settings.limits.max_pending_handshakes and self._half_open:
-            oldest = next(iter(self._half_open.values()))
-            self._no_longer_half_open(oldest)
-            oldest.wire.abort(LimitError(Reason.PENDING_HANDSHAKES_FULL))
-        peer = cast("Peer", wire.owner)
-        self._half_open[peer.id] = peer
-        self.row.pending_handshakes = len(self._half_open)
-
-    def _no_longer_half_open(self, peer: Peer) -> None:
-        self._half_open.pop(peer.id, None)
-        self.row.pending_handshakes = len(self._half_open)
-
-    def located(self, wire: Wire, ip: str, port: int) -> Reason | None:
-        """It is known from where a connection comes. A reason: too many came from there already."""
-        peer = cast("Peer", wire.owner)
-        limits = self.settings.limits
-        peer.ip, peer.port = normal_ip(ip), port
-        peer.counted_as = counted_as(peer.ip, limits.ipv6_prefix)
-        allowed = self._rates.take(peer.counted_as, limits.connection_rate_per_ip, self.now_s)
-        return None if allowed else Reason.CONNECTION_RATE_PER_IP
-
     def arrived(self, wire: Wire, ip: str, port: int, secret: str = "") -> HTTPStatus | None:
         """Behind a web proxy it is known only now whose connection it is. Counted by the registry from here on.
 
         Refused, it is ended; the status is for a request that can still be answered.
         """
+        reason = self.admission.admit(wire, ip, port, secret, self.now_s)
+        if reason is not None:
+            return self.refuse(wire, reason)
         peer = cast("Peer", wire.owner)
-        if not peer.counted_as and (reason := self.located(wire, ip, port)):
-            return self.refuse(wire, reason)
-        if not self.access.address_allowed(peer.ip):
-            return self.refuse(wire, Reason.SUBNET_DENIED)
-        if self.needs_token and (reason := self._take_token(peer, secret)):
-            return self.refuse(wire, reason)
         self.registry.connected(peer.id, peer.counted_as, peer.token)
         return None
-
-    @staticmethod
-    def _say_where(found: Unannounced) -> None:
-        _logger.warning(
-            "peers come by a host that no announced address has, and will not find back; add to announce.addresses",
-            host=found.host,
-            announce=found.address,
-        )
-
-    def _take_token(self, peer: Peer, secret: str) -> Reason | None:
-        tokens = self._tokens
-        if tokens is None:
-            return None
-        if not secret:
-            return Reason.TOKEN_MISSING
-        token = tokens.by_secret(secret)
-        if token is None:
-            return Reason.TOKEN_UNKNOWN
-        peer.token = token.name
-        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
-
-    def token_lapsed(self, peer: Peer) -> Reason | None:
-        """Why a peer that came with a token may ask for nothing any more, if so."""
-        tokens = self._tokens
-        if tokens is None or not peer.token:
-            return None
-        token = tokens.by_name(peer.token)
-        if token is None:
-            return Reason.TOKEN_REVOKED
-        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
 
     def refuse(self, wire: Wire, reason: Reason) -> HTTPStatus:
         """Take nothing from a connection that may not come in; a WebSocket client is told by the status."""
@@ -289,8 +208,7 @@ class Worker:
 
     def handshake_done(self, peer: Peer) -> None:
         """The peer is authenticated."""
-        self._no_longer_half_open(peer)
-        self.arrivals.upgraded(peer.id)
+        self.admission.upgraded(peer)
         metrics.HANDSHAKES.labels("ok").inc()
         histograms.HANDSHAKE.observe(self.row, self.now_s - peer.since_s)
         if _logger.debugs:  # a peer's name is 8 µs of base58 the first time
@@ -305,8 +223,7 @@ class Worker:
         self.registry.disconnected(peer.id, held=bool(peer.reserved_until_s))
         reason = self._reason(error)
         if not peer.key:
-            self.arrivals.lost(peer.id)
-            self._no_longer_half_open(peer)
+            self.admission.left_early(peer)
             metrics.HANDSHAKES.labels(reason).inc()
         metrics.CONNECTIONS_ENDED.labels(reason).inc()
         if isinstance(error, LimitError):
@@ -451,9 +368,3 @@ class Worker:
 
 def _say_suppressed(reason: str, count: int) -> None:
     _logger.info("lines suppressed", reason=reason, count=count)
-
-
-def _own_addresses() -> frozenset[str]:
-    """The addresses of this machine: who came by one of them knows where it is."""
-    rows = (row for rows in psutil.net_if_addrs().values() for row in rows)
-    return frozenset(row.address for row in rows if row.family in {socket.AF_INET, socket.AF_INET6})

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from actors import hop, ping
+from actors.board import Board
 from actors.deadlines import Deadlines
 from actors.hop import HopStream
 from actors.identify import MAX_AGENT_CHARACTERS, MAX_ANSWER_BYTES, AskStream
@@ -119,18 +120,26 @@ class _Registry:
         """The peer is connected all the time."""
 
 
+_ROW = Board.create(1).row(0)  # where times are counted
+
+
 class _Worker:
     """What a hop stream needs of its worker. A called target refuses, or never answers."""
 
     def __init__(self, deadlines: Deadlines, steer: int) -> None:
         self.deadlines = deadlines
+        self.row = _ROW
         self.now_s = 0.0
         self.silent = bool(steer & 2)
         self.registry = _Registry(grants=bool(steer & 1))
-        self.access = SimpleNamespace(peer_allowed=lambda peer: len(peer) != 34)
+        access = SimpleNamespace(peer_allowed=lambda peer: len(peer) != 34)
+        self.admission = SimpleNamespace(access=access, token_lapsed=lambda peer: None)
         self.held: list[int] = []
         self.calls = 0
         self.cancelled = 0
+
+    def clock(self) -> float:
+        return self.now_s
 
     def reservation_answer(self, peer: bytes, expires_s: float) -> bytes:
         return delimited(HopMessage(type=HopMessage.STATUS, status=Status.OK).SerializeToString())
