@@ -78,6 +78,10 @@ UNUSABLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "access.allow_subnets": [(access("allow_subnets", "10.0.0.0/33"), "a subnet such as")],
     "access.deny_subnets": [(access("deny_subnets", "nowhere"), "a subnet such as")],
     "access.allow_origins": [(access("allow_origins", "wallet.example.org"), "an origin such as")],
+    "access.tokens_file": [
+        ({"access": {"tokens_file": "/no/such/tokens"}}, "a file that exists"),
+        ({"access": {"tokens_file": "/"}}, "a regular file"),
+    ],
     "access.trusted_proxies": [(access("trusted_proxies", "::1/129"), "a subnet such as")],
     "admin.listen": [
         ({"admin": {"listen": "0.0.0.0:9095"}}, "a loopback address, or admin.token_file"),
@@ -96,13 +100,13 @@ UNUSABLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 
 # Keys that can be used with every value that their type allows.
 ANY = {
-    "listeners[0].workers",
+    "listeners[0].workers", "listeners[0].require_token",
     *(f"limits.{key}" for key in (
         "max_circuits", "reservation_ttl_s", "circuit_duration_s", "circuit_bytes", "circuit_idle_timeout_s",
         "reservation_rate_per_peer", "reservation_rate_per_ip", "circuit_rate_per_peer", "circuit_rate_per_ip",
         "ipv6_prefix", "max_connections", "connection_rate_per_ip", "handshake_timeout_s", "max_streams_per_connection",
     )),
-    "log.level", "log.format",
+    "log.level", "log.format", "log.privacy",
     "supervision.hang_timeout_s", "supervision.backoff_max_s", "supervision.stop_timeout_s",
 }  # fmt: skip
 
