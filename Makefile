@@ -60,6 +60,10 @@ docs-settings: $(VENV)/.setup-dev ## write docs/settings.md again after a change
 interop-table: $(VENV)/.setup-dev ## measure all pairs of foreign peers and write their table into docs/interop.md
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_all_pairs.py
 
+.PHONY: bench
+bench: $(VENV)/.setup-dev ## build all relays, measure them beside each other, write docs/bench.md (half an hour)
+	@$(BIN)/python -m loadtests.bench $(ARGS)
+
 bench-quick: $(VENV)/.setup-dev ## CPU an operation beside rust and go in under 2 minutes, and against the last time (ARGS=--build)
 	@$(BIN)/python -m loadtests.quick $(ARGS)
 

@@ -39,21 +39,22 @@ async def in_turn(count: int, one: Callable[[], Awaitable[object]]) -> None:
 
 
 async def reservations(door: Door, meter: Meter, count: int) -> dict[str, float]:
-    """CPU of connect + identify + reserve, and the memory of a peer that stays."""
-    peers: list[LoadClient] = []
-
-    async def one() -> None:
-        peer = await door.enter()
-        peers.append(peer)
-        await peer.reserve()
-
-    memory_before, cpu_before = meter.memory_bytes(), meter.cpu_s()
-    await in_turn(count, one)
-    cpu_after, memory_after = await meter.quiet_cpu_s(), meter.memory_bytes()
-    for peer in peers:
-        await peer.close()
+    """CPU of connect + identify + reserve."""
+    before = meter.cpu_s()
+    async with _reserved(door, count):
+        after = await meter.quiet_cpu_s()
     await meter.quiet_cpu_s()
-    return {"reserve_s": (cpu_after - cpu_before) / count, "peer_bytes": (memory_after - memory_before) / count}
+    return {"reserve_s": (after - before) / count}
+
+
+async def peers(door: Door, meter: Meter, count: int) -> dict[str, float]:
+    """Memory of a peer that has reserved and stays. To be asked of a relay that has not served yet."""
+    before = meter.memory_bytes()
+    async with _reserved(door, count):
+        await meter.quiet_cpu_s()
+        after = meter.memory_bytes()
+    await meter.quiet_cpu_s()
+    return {"peer_bytes": (after - before) / count}
 
 
 async def sessions(door: Door, meter: Meter, count: int) -> dict[str, float]:
@@ -112,6 +113,21 @@ async def bulk(door: Door, meter: Meter, count: int) -> dict[str, float]:
             for _ in range(count):
                 await far.read(BULK_WRITE_BYTES)
         return {"bulk_s_per_gb": (await meter.quiet_cpu_s() - before) * GB / (count * BULK_WRITE_BYTES)}
+
+
+@asynccontextmanager
+async def _reserved(door: Door, count: int) -> AsyncIterator[None]:
+    """So many peers, each with a reservation; they say goodbye when the block is left."""
+    clients: list[LoadClient] = []
+
+    async def one() -> None:
+        client = await door.enter()
+        clients.append(client)
+        await client.reserve()
+
+    await in_turn(count, one)
+    yield
+    await asyncio.gather(*(client.close() for client in clients))
 
 
 @asynccontextmanager

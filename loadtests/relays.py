@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from loadtests.doors import Door, PlacedDoor, Placement
 from loadtests.meter import Meter
@@ -42,6 +42,7 @@ GENEROUS: Final = (
     "limits.circuit_bytes=1000000000000",
     "limits.circuit_duration_s=86400",
     *(f'limits.{what}_rate_per_{whom}="1000000/1m"' for what in ("reservation", "circuit") for whom in ("peer", "ip")),
+    'limits.connection_rate_per_ip="1000000/1m"',
     "limits.max_connections=100000",
     "limits.max_connections_per_ip=100000",
     'limits.connection_rate_per_ip="1000000/1m"',
@@ -125,7 +126,7 @@ class RelayProgram:
             ready = select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]
             chunk = os.read(fd, 65536) if ready else b""
             if not chunk:
-                raise StartError(f"{self._command[0]} is not up:\n{self.log}")
+                raise StartError(f"it prints no address and says {self.log[-500:]!r}")
             text += chunk
         self.addresses = text.decode().split()
 
@@ -166,13 +167,18 @@ class OurRelay(RelayProgram):
 
     def processes(self) -> dict[str, int]:
         """The processes that do the work, by the names of their slots."""
+        return {row["name"]: row["pid"] for row in self.status()}
+
+    def status(self) -> list[dict[str, Any]]:
+        """What /status.json says of each process."""
         end = time.monotonic() + START_LIMIT_S
         while not (found := ADMIN_LINE.search(self._log.read_text())):
             if time.monotonic() > end:
-                raise StartError(f"no admin server:\n{self.log}")
+                raise StartError(f"it has no admin server and says {self.log[-500:]!r}")
             time.sleep(0.02)
         with urllib.request.urlopen(f"{found[1]}/status.json", timeout=START_LIMIT_S) as answer:
-            return {row["name"]: row["pid"] for row in json.load(answer)["workers"]}
+            rows: list[dict[str, Any]] = json.load(answer)["workers"]
+        return rows
 
 
 class OurSecureRelay(OurRelay):

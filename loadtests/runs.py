@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from loadtests import measures
@@ -103,13 +103,16 @@ class Run:
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(name, measures.sessions.__name__, error)
 
-    async def round(self, steps: Sequence[Step], turn: int = 0) -> None:
-        """One batch of each step from each relay. `turn` says who is first, so that nobody always is."""
+    async def round(self, steps: Sequence[Step], turn: int = 0, fewer: Mapping[str, int] | None = None) -> None:
+        """One batch of each step from each relay. `turn` says who is first, so that nobody always is.
+
+        A relay in `fewer` is asked for that fraction of each batch.
+        """
         names = list(self._relays)
         names = names[turn % len(names) :] + names[: turn % len(names)]
         for step in steps:
             for name in names:
-                await self._batch(name, step)
+                await self._batch(name, replace(step, count=step.count // (fewer or {}).get(name, 1)))
 
     async def _batch(self, name: str, step: Step) -> None:
         door, meter = self._relays[name]
