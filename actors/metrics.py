@@ -72,7 +72,7 @@ PEER_ERRORS = LabelledCounter(
     "frost_relay_peer_errors", "Connections and streams ended by the peer's fault, by reason.", ["reason"]
 )
 """reason: transports.errors.PeerError.reason."""
-FORWARDED_IGNORED = Counter(
+FORWARDED_IGNORED = LabelledCounter(
     "frost_relay_forwarded_ignored", "X-Forwarded-For headers that were not followed, by reason.", ["reason"]
 )
 """reason: untrusted (not from a trusted proxy), unusable (a trusted proxy's, that names no client)."""
