@@ -58,12 +58,12 @@ class ListenerActor(LoopActor):
 
     def updated(self) -> None:
         """Serve by other settings."""
-        before_s = self._worker.handshake_timeout_s
+        before_s = self._worker.settings.limits.handshake_timeout_s
         self._worker.update(self.boot)
         if self._keeper is None:
             return
         self._keeper.use(self._certificate_files())
-        if self._worker.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
+        if self.boot.settings.limits.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
             self._server.close()
             self.loop.create_task(self._serve())
 

@@ -117,8 +117,6 @@ class Worker:
         """Settings and announced addresses, and what is made of them."""
         self.boot = boot
         self.settings = boot.settings
-        # TLS shakes hands before the connection is seen here, and its half of the time is then over.
-        self.handshake_timeout_s = boot.settings.limits.handshake_timeout_s / (2 if self.transport == "wss" else 1)
         self._prepare_answers()
 
     def _prepare_answers(self) -> None:
