@@ -31,6 +31,8 @@ class State(IntEnum):
     """Died quickly three times or more, and waits for its restart."""
     STOPPING = 5
     STOPPED = 6
+    DRAINING = 7
+    """Serves those it has until their circuits have ended; then it ends. The supervisor's: the whole relay does."""
 
 
 class _Integer:
@@ -86,6 +88,9 @@ class BoardRow:
     """When the certificate that a WSS worker serves ends; 0: none."""
     loop_lag_s = _Seconds(12)
     """How much too late the latest beat came: what a callback waits for before it is its turn."""
+
+    busy = _Integer(12)
+    """While a worker drains: how many of its peers have a circuit or wait for one."""
 
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers

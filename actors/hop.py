@@ -163,6 +163,8 @@ class HopStream:
             self._refuse(Reason.PEER_DENIED)
         elif reason := worker.admission.token_lapsed(peer):
             self._refuse(reason)
+        elif worker.draining is not None and worker.draining.refuses_reservations and not peer.reserved_until_s:
+            self._refuse(Reason.DRAINING)
         else:
             worker.registry.reserve(peer.key, peer.id, peer.counted_as, self._reserve_answered)
 
@@ -176,6 +178,8 @@ class HopStream:
             self._refuse(Reason.PEER_DENIED)
         elif reason := worker.admission.token_lapsed(peer):
             self._refuse(reason)
+        elif worker.draining is not None and worker.draining.refuses_circuits:
+            self._refuse(Reason.DRAINING)
         else:
             worker.registry.open_circuit(peer.key, target, peer.counted_as, self._connect_answered)
 

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     TARGET_SILENT = "target_silent"
 
     REGISTRY_UNAVAILABLE = "registry_unavailable"
+    DRAINING = "draining"
     PEER_DENIED = "peer_denied"
     SUBNET_DENIED = "subnet_denied"
     TOKEN_EXPIRED = "token_expired"
@@ -99,6 +100,7 @@ _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
     Reason.TARGET_REFUSED: (None, Status.CONNECTION_FAILED),
     Reason.TARGET_SILENT: (None, Status.CONNECTION_FAILED),
     Reason.REGISTRY_UNAVAILABLE: (Status.RESERVATION_REFUSED, Status.CONNECTION_FAILED),
+    Reason.DRAINING: (Status.RESERVATION_REFUSED, Status.RESOURCE_LIMIT_EXCEEDED),
     Reason.PEER_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.SUBNET_DENIED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),
     Reason.TOKEN_EXPIRED: (Status.PERMISSION_DENIED, Status.PERMISSION_DENIED),

@@ -8,17 +8,20 @@ is lost.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from http import HTTPStatus
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from actors import log, metrics
 from actors.arrivals import unannounced
 from actors.certificate import LOOK_S, CertificateKeeper
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
+from actors.messages import Drain
 from actors.peer import LimitError, Peer
 from actors.tokens import secret_of
 from actors.worker import Worker
@@ -31,6 +34,9 @@ from transports.proxy import client_address, forwarded_for
 from transports.tcp import TcpEnd
 from transports.tls import Tls, map_large_buffers
 from transports.wire import LINGER_S, Wire
+
+if TYPE_CHECKING:
+    from thespian.actors import ActorAddress
 
 _SHOWN_CHARACTERS: Final = 200
 _logger = log.get_logger("listener")
@@ -66,6 +72,27 @@ class ListenerActor(LoopActor):
         if self.boot.settings.limits.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
             self._server.close()
             self.loop.create_task(self._serve())
+
+    def handle(self, message: object, sender: ActorAddress) -> bool:
+        """The order to drain."""
+        if not isinstance(message, Drain):
+            return False
+        self._worker.drain(message)
+        if not message.slot_name:
+            self._stop_accepting()
+        return True
+
+    def _stop_accepting(self) -> None:
+        """The kernel refuses connections from here on, in place of queueing them for nobody.
+
+        A socket that systemd has opened stays as it is: connections wait in it for the next relay, which is what it is
+        for. So does that of a worker that drains alone, for its successor.
+        """
+        self._server.close()
+        slot = self.boot.slot
+        if not slot.is_passed:
+            with closing(socket.socket(fileno=os.dup(slot.socket_fd))) as listening, suppress(OSError):
+                listening.shutdown(socket.SHUT_RD)  # OSError: it does not listen any more
 
     async def stop(self) -> None:
         """Accept no more, then say goodbye to everybody."""

@@ -34,6 +34,7 @@ class LoopActor(Actor):
     loop: asyncio.AbstractEventLoop
     boot: Boot
     row: BoardRow
+    supervisor: ActorAddress
 
     async def start(self) -> None:
         """Serve. When this returns, the supervisor is told Ready; when it raises, the process ends."""
@@ -67,6 +68,7 @@ class LoopActor(Actor):
 
     def _begin(self, boot: Boot, supervisor: ActorAddress) -> None:
         self.boot = boot
+        self.supervisor = supervisor
         self.row = Board.attach(boot.board_fd).row(boot.slot.index)
         self.row.reload = boot.number
         name_process(boot.slot.name)

@@ -35,6 +35,8 @@ class Slot:
     """Inherited control socket; the admin only."""
     listener_index: int = -1
     """Index in settings.listeners; listeners only."""
+    is_passed: bool = False
+    """Whether systemd has opened the socket, which it then keeps; listeners only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,15 @@ class Reloads:
 
     outcomes: tuple[Outcome, ...]
     """The newest last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Main or admin to supervisor, and on to listeners: end once no circuit is left, after this time at the latest."""
+
+    timeout_s: float
+    slot_name: str = ""
+    """Only this worker, which is then started anew; empty: the relay."""
 
 
 @dataclass(frozen=True, slots=True)

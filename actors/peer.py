@@ -15,6 +15,7 @@ from actors.circuit import Leg
 from actors.deadlines import Deadline
 from actors.limits import Reason, limit_of
 from actors.registry_protocol import Granted
+from actors.stop import StopCall
 from transports.address import observed_address
 from transports.errors import PeerError
 from transports.identity import peer_id_text
@@ -146,9 +147,16 @@ class Peer:
         self._release()
         self._leave()
 
-    def _leave(self) -> None:
+    @property
+    def in_circuit(self) -> bool:
+        """Whether a stream of this peer is one end of a circuit, or a call that it has not answered yet."""
         session = self.connection.session
-        if session is not None and any(isinstance(each.handler, Leg) for each in session.streams.values()):
+        return session is not None and any(
+            isinstance(each.handler, Leg | StopCall) for each in session.streams.values()
+        )
+
+    def _leave(self) -> None:
+        if self.in_circuit:
             self._deadline.cancel()
             self._deadline = self.worker.deadlines.at(self.worker.now_s + LEAVING_S, self._leave)
         else:

@@ -20,9 +20,10 @@ from actors.board import Board
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End, Splice
 from actors.deadlines import SLOT_S, Deadlines
+from actors.drain import Draining
 from actors.limits import Reason
 from actors.line_limit import LineLimit
-from actors.messages import Boot
+from actors.messages import Boot, Drain
 from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
 from actors.query_protocol import socket_path
@@ -81,6 +82,7 @@ class Worker:
         self._host = HostKey.from_seed(boot.host_seed)
         self.static_key = StaticKey(self._host, MUXERS)
         self._sweep: Sweep[Peer] | None = None
+        self.draining: Draining | None = None
         self._live_by(boot)
         self.registry = RegistryLink(
             f"{boot.runtime_dir}/registry.sock",
@@ -104,6 +106,15 @@ class Worker:
         if self._sweep is not None:
             self._sweep.cancel()
         self._sweep = Sweep(self.loop, self.peers.values(), self._look_again)
+
+    def drain(self, order: Drain) -> None:
+        """Serve those who are here until the end, and take in nobody else."""
+        self.clock()
+        self.draining = Draining(self, order)
+
+    def busy_peers(self) -> int:
+        """Peers with a circuit, and calls that are under way."""
+        return len(self._held_circuits) + sum(peer.in_circuit for peer in self.peers.values())
 
     def _look_again(self, peer: Peer) -> None:
         """A peer that was here before the settings changed."""

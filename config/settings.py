@@ -135,6 +135,8 @@ class Supervision(_Table, frozen=True, kw_only=True):
     """The longest pause before a process that keeps dying is started again."""
     stop_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
     """How long a process may take to end in order before it is killed."""
+    drain_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """How long circuits may go on after SIGTERM before the relay ends. 0: it ends at once."""
 
 
 class Settings(_Table, frozen=True, kw_only=True):

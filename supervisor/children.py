@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from actors.board import BoardRow, State
-from actors.messages import Slot
+from actors.messages import Drain, Slot
 from supervisor.backoff import Backoff
 
 TICK_S: Final = 1.0
@@ -24,18 +24,23 @@ STOP_LAST_S: Final = 0.3
 """What admin and registry get to end; they have nobody to say goodbye to."""
 KILL_AFTER_S: Final = 0.3
 """How much longer we wait for who was asked to end: it keeps its own time, and ends better by itself."""
+DRAIN_LOOK_S: Final = 0.25
+"""How often it is looked whether those who drain are done."""
 _NEVER: Final = float("inf")
 
 _TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.EMPTY: frozenset({State.STARTING, State.STOPPED}),
-    State.STARTING: frozenset({State.READY, State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING}),
-    State.READY: frozenset({State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING}),
+    State.STARTING: frozenset(
+        {State.READY, State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING, State.STOPPED}
+    ),
+    State.READY: frozenset({State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING, State.DRAINING}),
+    State.DRAINING: frozenset({State.STARTING, State.BACKOFF, State.FAILED, State.STOPPING, State.STOPPED}),
     State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
     State.FAILED: frozenset({State.STARTING, State.STOPPED}),
-    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPING: frozenset({State.STOPPED, State.STARTING}),
     State.STOPPED: frozenset(),
 }
-_ALIVE: Final = frozenset({State.STARTING, State.READY, State.STOPPING})
+_ALIVE: Final = frozenset({State.STARTING, State.READY, State.DRAINING, State.STOPPING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,14 @@ class Spawn:
     """Start a process for this slot, and report its process ID with `spawned`."""
 
     slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class AskToDrain:
+    """Tell the slot's process that it will end within this time."""
+
+    slot: Slot
+    order: Drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +84,13 @@ class AllStopped:
     """Nothing is left of the tree."""
 
 
-Action = Spawn | AskToEnd | Kill | AllReady | AllStopped
+Action = Spawn | AskToDrain | AskToEnd | Kill | AllReady | AllStopped
 
 
 class Child:
     """What is known of the process in one slot. Its state is on the board, where everybody can see it."""
 
-    __slots__ = ("backoff", "beat", "due", "row", "silent_s", "slot")
+    __slots__ = ("backoff", "beat", "due", "recycled", "row", "silent_s", "slot")
 
     def __init__(self, slot: Slot, row: BoardRow, backoff_max_s: float) -> None:
         self.slot = slot
@@ -88,7 +101,9 @@ class Child:
         self.silent_s = 0.0
         """How long it has been the last one; while starting, how long that has taken."""
         self.due = _NEVER
-        """When the pause before a restart, or the time to end, is over."""
+        """When the pause before a restart, the time to end, or that to drain is over."""
+        self.recycled = False
+        """Asked to end after a drain of its own: a successor follows at once."""
 
     @property
     def state(self) -> State:
@@ -114,6 +129,8 @@ class Children:
         self._announced = False
         self._stopping = False
         self._grace_s = 0.0
+        self._draining: Drain | None = None
+        self._drained_at_s = _NEVER
 
     def begin(self, now: float) -> list[Action]:
         """Start the registry, and without one everything; the others follow when it is ready or has failed once."""
@@ -148,6 +165,8 @@ class Children:
         child.row.pid = pid
         child.beat, child.silent_s = child.row.beat, 0.0
         actions = self._start_rest(now)
+        if self._draining is not None and child.slot.role == "listener":
+            actions += self._drain_child(child, self._draining, self._drained_at_s)
         if not self._announced and all(each.state is State.READY for each in self._children.values()):
             self._announced = True
             actions.append(AllReady())
@@ -160,9 +179,15 @@ class Children:
             return []
         child.row.vacate()
         child.due = _NEVER
+        if child.recycled and not self._stopping:
+            child.recycled = False
+            return self._start([child], now)
         if child.state is State.STOPPING:
             child.move(State.STOPPED)
             return self._stop_phase(now)
+        if self._draining is not None and child.slot.role == "listener":
+            child.move(State.STOPPED)  # nobody new is taken in any more, so nobody would need its successor
+            return self._look_at_drain(now)
         pause_s = child.backoff.died(now - child.row.since)
         if pause_s == 0.0:
             actions = self._start([child], now)
@@ -179,7 +204,7 @@ class Children:
         self._last_tick = now
         actions: list[Action] = []
         for child in self._children.values():
-            if child.state in {State.STARTING, State.READY}:
+            if child.state in {State.STARTING, State.READY, State.DRAINING}:
                 actions += self._watch(child, passed_s)
             elif child.state is State.STOPPING:
                 if now >= child.due:
@@ -187,7 +212,7 @@ class Children:
                     actions.append(Kill(child.slot, child.row.pid, "did not end in time"))
             elif now >= child.due and not self._stopping:
                 actions += self._start([child], now)
-        return actions
+        return actions + self._look_at_drain(now)
 
     def _watch(self, child: Child, passed_s: float) -> list[Action]:
         child.silent_s += passed_s
@@ -200,13 +225,56 @@ class Children:
             return [Kill(child.slot, child.row.pid, "hangs")]
         return []
 
+    def drain(self, order: Drain, now: float, grace_s: float) -> list[Action]:
+        """End once no circuit is left: one worker, whose successor follows, or all of the tree.
+
+        A second order for the whole tree may bring its end nearer, not put it off.
+        """
+        if self._stopping:
+            return []
+        self._grace_s = grace_s
+        ends_at_s = now + order.timeout_s
+        if order.slot_name:
+            one = self._children.get(order.slot_name)
+            ready = one is not None and one.slot.role == "listener" and one.state is State.READY
+            return self._drain_child(one, order, ends_at_s) if one is not None and ready else []
+        self._draining, self._drained_at_s = order, min(ends_at_s, self._drained_at_s)
+        actions: list[Action] = []
+        for child in self._children.values():
+            if child.slot.role == "listener" and child.state in {State.READY, State.DRAINING}:
+                actions += self._drain_child(child, order, self._drained_at_s)
+        return actions + self._look_at_drain(now)
+
+    def _drain_child(self, child: Child, order: Drain, ends_at_s: float) -> list[Action]:
+        if child.state is not State.DRAINING:
+            child.move(State.DRAINING)
+            child.row.busy = 1  # until it says itself how busy it is
+        child.due = ends_at_s
+        return [AskToDrain(child.slot, order)]
+
+    def _look_at_drain(self, now: float) -> list[Action]:
+        """Whoever has no circuit any more, or no time, ends: the relay when that is so for all of it at once."""
+        draining = [each for each in self._children.values() if each.state is State.DRAINING]
+        if self._draining is not None:
+            if now >= self._drained_at_s or not any(each.row.busy for each in draining):
+                return self.stop(now, self._grace_s)
+            return []
+        actions: list[Action] = []
+        for child in draining:
+            if now >= child.due or not child.row.busy:
+                child.recycled = True
+                child.move(State.STOPPING)
+                child.due = now + KILL_AFTER_S + self._grace_s
+                actions.append(AskToEnd(child.slot))
+        return actions
+
     def stop(self, now: float, grace_s: float) -> list[Action]:
         """End the tree: listeners, then admin, then registry. What does not end within `grace_s` is killed."""
         if self._stopping:
             return []
         self._stopping, self._grace_s = True, grace_s
         for child in self._children.values():
-            if child.state not in _ALIVE:
+            if child.state not in {*_ALIVE, State.STOPPED}:
                 child.move(State.STOPPED)
                 child.due = _NEVER
         return self._stop_phase(now)
@@ -229,7 +297,10 @@ class Children:
 
     def due(self) -> float:
         """When `tick` is next needed, apart from its regular turn; infinity when not at all."""
-        return min((each.due for each in self._children.values()), default=_NEVER)
+        due = min((each.due for each in self._children.values()), default=_NEVER)
+        if any(each.state is State.DRAINING for each in self._children.values()):
+            return min(due, self._last_tick + DRAIN_LOOK_S)
+        return due
 
     def _start(self, children: Sequence[Child], now: float) -> list[Action]:
         for child in children:

@@ -19,7 +19,7 @@ from thespian.actors import ActorSystemException
 
 from actors import log
 from actors.board import Board, State
-from actors.messages import Begin, Boot, Outcome, Role, Stop, Update
+from actors.messages import Begin, Boot, Drain, Outcome, Role, Stop, Update
 from actors.process import name_process
 from actors.rate_table import RateTable
 from actors.tokens import read_tokens
@@ -121,8 +121,7 @@ class _Main:
         self._sockets = ready.sockets  # open as long as we live: successors of killed workers inherit them too
         self._reader = reader
         self._reporter = reporter
-        self._announced = False
-        self._reload_wanted = False
+        self._announced = self._reload_wanted = self._draining = False
         self._actors = tuple(actors.items())
         self._peer = peer_id_text(ready.host.peer_id)
         self._board = Board.attach(boot.board_fd)
@@ -168,11 +167,14 @@ class _Main:
             if event is Event.DEATH:
                 _logger.error("a process died that the relay cannot live without")
                 return EXIT_DIED
-            if event is Event.STOP:
+            if event is Event.STOP and not self._drain(watch, tell):
                 break
             if event is Event.RELOAD:
                 self._reload_wanted = True
-            elif self._supervisor_row.state is State.READY:
+            elif event is Event.WORD and self._supervisor_row.state is State.STOPPED:
+                _logger.info("drained")
+                return EXIT_CLEAN
+            elif event is Event.WORD and self._supervisor_row.state is State.READY:
                 self._on_word()
             # One after the other: a signal that comes while a reload is under way asks for one more, and no more.
             if self._reload_wanted and self._supervisor_row.reload == self._boot.number:
@@ -191,6 +193,19 @@ class _Main:
         stop_in_order(watch, ask_to_stop, self._supervisor_row, grace_s)
         _logger.info("stopped")
         return EXIT_CLEAN
+
+    def _drain(self, watch: Watch, tell: Callable[[object], None]) -> bool:
+        """On the first SIGTERM, let circuits go on for a while if the settings say so. False: end at once.
+
+        Whoever presses Ctrl-C waits for us, and whoever signals twice means it.
+        """
+        supervision = self._boot.settings.supervision
+        if watch.signal != signal.SIGTERM or not supervision.drain_timeout_s or self._draining:
+            return False
+        self._draining = True
+        self._reporter.stopping(supervision.drain_timeout_s + supervision.stop_timeout_s + _ENDING_S)
+        tell(Drain(supervision.drain_timeout_s))
+        return True
 
     def _reload(self, watch: Watch, tell: Callable[[object], None]) -> None:
         """Read the configuration again; push it, or refuse it and change nothing."""

@@ -119,10 +119,11 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
         undo.callback(passed.close)
         undo.callback(sockets.close_all, opened)
         for index, (address, listener) in enumerate(zip(addresses, settings.listeners, strict=True)):
-            where, listening = _open(address, workers(listener), f"listeners[{index}]", passed)
+            where, listening, is_passed = _open(address, workers(listener), f"listeners[{index}]", passed)
             opened += listening
             bound.append(where)
-            slots += _listener_slots(len(slots), index, where, workers(listener), listening)
+            made = _listener_slots(len(slots), index, where, workers(listener), listening)
+            slots += [replace(slot, is_passed=is_passed) for slot in made]
         passed.check_all_taken()
         admin_fd = -1
         if settings.admin.address is not None:
@@ -137,13 +138,17 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
     return Plan(host, tuple(bound), announced, _distinct(slots), tuple(opened), control, token)
 
 
-def _open(address: ListenAddress, count: int, key: str, passed: PassedSockets) -> tuple[ListenAddress, list[socket]]:
-    """The sockets of one listener: those that were passed for it, else one of our own for each worker."""
+def _open(
+    address: ListenAddress, count: int, key: str, passed: PassedSockets
+) -> tuple[ListenAddress, list[socket], bool]:
+    """The sockets of one listener, and whether they were passed for it; else each worker has one of our own."""
     taken = passed.take(address)
     if len(taken) > count:
         sockets.close_all(taken)
         raise ConfigError(f"{key}.workers", count, f"at least {len(taken)}: that many sockets were passed for it")
-    return (address, taken) if taken else sockets.open_listeners(address, count, f"{key}.address")
+    if taken:
+        return address, taken, True
+    return *sockets.open_listeners(address, count, f"{key}.address"), False
 
 
 def workers(listener: Listener) -> int:

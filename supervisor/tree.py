@@ -19,10 +19,10 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExi
 
 from actors import log
 from actors.board import Board, State
-from actors.messages import Begin, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
+from actors.messages import Begin, Drain, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
 from actors.process import die, name_process
 from supervisor import system
-from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToEnd, Children, Kill, Spawn
+from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
 
 CHILD_ROLES: Final = frozenset({"registry", "listener", "admin"})
@@ -55,8 +55,8 @@ class SupervisorActor(Actor):
             self._on_begin(message)
         elif isinstance(message, Update | Updated | Outcome):
             self._on_reload(message)
-        elif isinstance(message, Stop):
-            self._act(self._children.stop(self.clock(), message.grace_s))
+        elif isinstance(message, Stop | Drain):
+            self._on_end(message)
         elif isinstance(message, PoisonMessage):
             _logger.warning("message could not be delivered", message=type(message.poisonMessage).__name__)
         elif not isinstance(message, ActorExitRequest):
@@ -78,6 +78,16 @@ class SupervisorActor(Actor):
         self._row.pid, self._row.since, self._row.beat, self._row.state = os.getpid(), now, now, State.STARTING
         self.wakeupAfter(timedelta(seconds=TICK_S), _TICK)
         self._act(self._children.begin(now))
+
+    def _on_end(self, order: Stop | Drain) -> None:
+        if isinstance(order, Stop):
+            self._act(self._children.stop(self.clock(), order.grace_s))
+            return
+        _logger.info("draining", what=order.slot_name or "relay", timeout_s=order.timeout_s)
+        if not order.slot_name:
+            self._tell_main(State.DRAINING)
+        grace_s = self._begin.boot.settings.supervision.stop_timeout_s
+        self._act(self._children.drain(order, self.clock(), grace_s))
 
     def _on_wakeup(self, payload: str) -> None:
         self._row.beat = now = self.clock()
@@ -171,6 +181,8 @@ class SupervisorActor(Actor):
             match action:
                 case Spawn(slot):
                     self._spawn(slot)
+                case AskToDrain(slot, order):
+                    self.send(self._addresses[slot.name], order)
                 case AskToEnd(slot):
                     self.send(self._addresses[slot.name], ActorExitRequest())
                 case Kill(slot, pid, why):

@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actors import log
 from actors.board import Board
 from actors.loop_actor import LoopActor
-from actors.messages import Reloads
+from actors.messages import Drain, Reloads
 from actors.metrics import DIRECTORY_VARIABLE
 from supervisor import metrics
 from supervisor.admin.gate import ControlGate, Gate, NetworkGate
@@ -29,6 +30,9 @@ from supervisor.admin.workers import Workers
 
 if TYPE_CHECKING:
     from thespian.actors import ActorAddress
+
+DRAIN_TIMEOUT_S: Final = 60.0
+MAX_DRAIN_S: Final = 86_400
 
 _logger = log.get_logger("admin")
 
@@ -50,6 +54,7 @@ class AdminActor(LoopActor):
             "/metrics": Route(self._metrics),
             "/status.json": Route(self._document),
             "/reload": Route(self._reload, method="POST"),
+            "/drain": Route(self._drain, method="POST"),
         }
         await self._serve(self.boot.slot.control_fd, ControlGate())
         if self.boot.slot.socket_fd >= 0:
@@ -113,8 +118,31 @@ class AdminActor(LoopActor):
         os.kill(main.pid, signal.SIGHUP)
         return _json({"begun": begun})
 
+    def _drain(self, request: Request) -> Answer:
+        """The relay, or one worker, ends once its circuits have: {"timeout_s": 60, "worker": "ws-9091/0"}."""
+        listeners = [slot.name for slot in self.boot.slots if slot.role == "listener"]
+        try:
+            order = drain_order(request.body, listeners)
+        except ValueError as error:
+            return Answer(HTTPStatus.BAD_REQUEST, f"{error}\n".encode())
+        self.send(self.supervisor, order)
+        return _json({"draining": order.slot_name or "relay", "timeout_s": order.timeout_s})
+
     def _document(self, _request: Request) -> Answer:
         return _json({**self._status.document(), "refusals": metrics.refusals(os.environ[DIRECTORY_VARIABLE])})
+
+
+def drain_order(body: bytes, listeners: Sequence[str]) -> Drain:
+    """What a request to drain asks for. Raises ValueError, in words for who asked."""
+    asked = json.loads(body or b"{}")
+    if not isinstance(asked, dict):
+        raise ValueError("expected an object")
+    timeout_s, worker = asked.get("timeout_s", DRAIN_TIMEOUT_S), asked.get("worker", "")
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 <= timeout_s <= MAX_DRAIN_S:
+        raise ValueError(f"timeout_s = {timeout_s!r}: expected seconds from 0 to {MAX_DRAIN_S}")
+    if worker and worker not in listeners:
+        raise ValueError(f"worker = {worker!r}: expected one of {', '.join(listeners)}")
+    return Drain(float(timeout_s), worker)
 
 
 def _json(content: dict[str, Any]) -> Answer:

@@ -111,8 +111,11 @@ class Status:
         }
 
     def not_ready(self) -> list[str]:
-        """Which slots do not serve, and what they do instead."""
-        return [f"{slot.name} {row.state.name.lower()}" for slot, row in self._places if row.state is not State.READY]
+        """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not."""
+        if any(slot.role == "supervisor" and row.state is State.DRAINING for slot, row in self._places):
+            return ["draining"]
+        serving = {State.READY, State.DRAINING}
+        return [f"{slot.name} {row.state.name.lower()}" for slot, row in self._places if row.state not in serving]
 
 
 def _reload(outcome: Outcome) -> dict[str, Any]:

@@ -44,6 +44,17 @@ class Relay:
         """Have the relay do something; what it says of it, read as JSON. Raises FailedError."""
         return json.loads(self._ask("POST", path, json.dumps(body or {}).encode()))
 
+    def lives(self) -> bool:
+        """Whether somebody still listens at the socket."""
+        probe = _Connection(self.path)
+        try:
+            probe.connect()
+        except OSError:
+            return False
+        finally:
+            probe.close()
+        return True
+
     def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
         connection = _Connection(self.path)
         try:

@@ -1,4 +1,4 @@
-"""`frost-relay reload`: what a running relay is asked to do about itself, and the wait until it is done."""
+"""`frost-relay reload` and `drain`: what a running relay is asked to do about itself, and the wait until it is done."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from supervisor.cli.control import Relay, with_relay
 
 RELOAD_LIMIT_S: Final = 30.0
 """A reload is over after 5 s, and may wait for another one before it."""
+DRAIN_MARGIN_S: Final = 15.0
+"""What the end takes beyond the time of the drain, at most."""
 _LOOK_S: Final = 0.1
 
 
@@ -56,4 +58,46 @@ def _outcome(relay: Relay, begun: int) -> dict[str, Any]:
     raise FailedError(f"the relay did not reload within {RELOAD_LIMIT_S:.0f} s; its log says why")
 
 
-COMMANDS: Final = (reload_command,)
+@click.command(name="drain", cls=Command)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 86_400), default=60.0, show_default=True,
+              help="Seconds that circuits may go on; what is left then is cut.")  # fmt: skip
+@click.option("--worker", metavar="NAME", default="", help="Only this worker, such as ws-9091/0; a new one follows it.")
+@with_relay
+def drain_command(relay: Relay, timeout_s: float, worker: str) -> None:
+    r"""End the running relay once its calls have ended, and wait for that.
+
+    It takes no new connections and no new reservations, /readyz answers 503, calls go on, and with the last circuit, or
+    when the time is up, every peer is told goodbye. A service manager that always restarts starts it again.
+
+    With --worker, one process says goodbye in such a moment and is started anew; nobody is refused meanwhile.
+
+    \b
+    Examples:
+      frost-relay drain --timeout 120
+      frost-relay drain --worker ws-9091/0
+    """
+    before = _worker(relay, worker) if worker else {}
+    relay.post("/drain", {"timeout_s": timeout_s, "worker": worker})
+    end = time.monotonic() + timeout_s + DRAIN_MARGIN_S
+    while time.monotonic() < end:
+        if worker and (now := _worker(relay, worker))["pid"] not in {0, before["pid"]} and now["state"] == "ready":
+            click.echo(f"{worker} was started anew")
+            return
+        if not worker and not relay.lives():
+            click.echo("the relay has ended")
+            return
+        time.sleep(_LOOK_S)
+    raise FailedError(f"still not drained after {timeout_s + DRAIN_MARGIN_S:.0f} s; the relay's log says why")
+
+
+def _worker(relay: Relay, name: str) -> dict[str, Any]:
+    """One worker's row in the status. FailedError names those that there are."""
+    rows: list[dict[str, Any]] = relay.get("/status.json")["workers"]
+    for row in rows:
+        if row["name"] == name and row["role"] == "listener":
+            return row
+    names = ", ".join(row["name"] for row in rows if row["role"] == "listener")
+    raise FailedError(f"no worker {name}: there are {names}")
+
+
+COMMANDS: Final = (reload_command, drain_command)

@@ -4,7 +4,10 @@ Where js-libp2p does something odd, the test says what it really does: a new ver
 What two pages that meet do, and that a page is back after its worker died, stands in test_browsers.py.
 """
 
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +34,7 @@ from tests.support.pages import (
 )
 from tests.support.peers import Link, PeerCallError, link_of
 from tests.support.placement import wait_until_empty
-from tests.support.relay import RelayProcess
+from tests.support.relay import ROOT, RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
 
@@ -193,6 +196,36 @@ def test_a_wrong_announcement_leads_a_page_away_and_it_tries_once_only(open_page
             # Its application has to dial; then it reserves again.
             page.dial(listener_address(relay))
             relay.wait_status(lambda now: now["reservations"] == 1)
+
+
+def test_a_drain_lets_a_call_end_in_its_own_time_and_tells_the_pages_last(open_page: OpenPage) -> None:
+    with RelayProcess("supervision.drain_timeout_s=600") as relay:
+        address = relay.address("ws")
+        called, caller = open_page(), open_page()
+        called.start(fixed(address))
+        caller.start()
+        caller.open_echo(caller.dial(circuit_to(address, called)))
+        relay.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: relay.get("/readyz") == (503, "draining\n"))
+        assert caller.say("while the relay drains") == "while the relay drains"
+        assert relay.peer_id in {link.peer for link in called.links()}
+        caller.hang_up(called.peer_id)
+        wait_until(lambda: not called.links() and not caller.links())
+        assert relay.process.wait(WAIT_S) == 0
+
+
+def test_a_searching_page_is_back_at_once_when_its_worker_is_recycled(open_page: OpenPage) -> None:
+    with RelayProcess() as relay:
+        address = relay.address("ws")
+        page, caller = open_page(), open_page()
+        search(page, relay, address)
+        (name,) = [row["name"] for row in relay.workers("listener") if row["listener"].endswith("/ws")]
+        drained = [sys.executable, "-m", "supervisor.cli", "drain", "--worker", name]
+        subprocess.run([*drained, "--socket", str(relay.control_socket)], cwd=ROOT, check=True, timeout=60)
+        granted = 'frost_relay_reservations_granted_total{kind="new"}'
+        wait_until(lambda: counted(relay, granted) == 2)
+        caller.start()
+        assert calls_through(caller, circuit_to(address, page))
 
 
 def test_an_aborted_connection_is_closed_by_the_relay_and_its_reservation_is_free(open_page: OpenPage) -> None:

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.board import Board, State
-from actors.messages import Slot
+from actors.messages import Drain, Slot
 from supervisor.children import (
+    DRAIN_LOOK_S,
     READY_LIMIT_S,
     Action,
     AllReady,
     AllStopped,
+    AskToDrain,
     AskToEnd,
     Children,
     Kill,
@@ -183,10 +185,143 @@ def test_a_change_that_cannot_be_is_an_error(machine: Machine) -> None:
         child.move(State.READY)
 
 
-_EVENTS = st.lists(
-    st.tuples(st.sampled_from(["ready", "exited", "tick", "beat", "stop"]), st.sampled_from(SLOTS), st.floats(0, 3)),
-    max_size=60,
-)
+# --- drain ---
+
+GRACE_S = 3.0
+WHOLE = Drain(60.0)
+
+
+def busy(machine: Machine, slot: Slot, peers: int) -> None:
+    machine.board.row(slot.index).busy = peers
+
+
+def test_a_draining_tree_ends_at_the_first_moment_without_a_circuit_in_any_worker(machine: Machine) -> None:
+    machine.all_ready()
+    assert machine.children.drain(WHOLE, machine.now, GRACE_S) == [AskToDrain(ONE, WHOLE), AskToDrain(TWO, WHOLE)]
+    assert machine.tick(0.25) == [], "nobody has said yet how busy it is"
+    busy(machine, ONE, 0)
+    busy(machine, TWO, 2)
+    assert machine.tick(0.25) == []
+    busy(machine, ONE, 1)
+    busy(machine, TWO, 0)
+    assert machine.tick(0.25) == []
+    busy(machine, ONE, 0)
+    assert machine.tick(0.25) == [AskToEnd(ONE), AskToEnd(TWO)]
+    machine.exited(ONE)
+    assert machine.exited(TWO) == [AskToEnd(ADMIN)]
+
+
+def test_a_draining_tree_ends_when_its_time_is_up(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(Drain(1.0), machine.now, GRACE_S)
+    assert machine.tick(0.9) == []
+    assert machine.tick(0.2) == [AskToEnd(ONE), AskToEnd(TWO)]
+
+
+def test_it_is_looked_often_while_a_worker_drains(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    assert machine.children.due() == machine.now + DRAIN_LOOK_S
+
+
+def test_a_second_order_may_bring_the_end_nearer_and_not_put_it_off(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(Drain(2.0), machine.now, GRACE_S)
+    machine.children.drain(Drain(60.0), machine.now, GRACE_S)
+    assert machine.tick(1.9) == []
+    assert machine.tick(0.2) == [AskToEnd(ONE), AskToEnd(TWO)]
+
+
+def test_a_worker_that_dies_while_the_tree_drains_is_not_replaced(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    assert machine.exited(ONE) == []
+    assert machine.state(ONE) is State.STOPPED
+    busy(machine, TWO, 0)
+    assert machine.tick(0.25) == [AskToEnd(TWO)]
+    assert machine.exited(TWO) == [AskToEnd(ADMIN)]
+
+
+def test_the_last_worker_that_dies_ends_the_drain(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    machine.exited(ONE)
+    assert machine.exited(TWO) == [AskToEnd(ADMIN)]
+
+
+def test_a_registry_that_dies_while_the_tree_drains_is_replaced(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    assert machine.exited(REGISTRY) == [Spawn(REGISTRY)]
+
+
+def test_a_worker_that_gets_ready_while_the_tree_drains_is_told_so(machine: Machine) -> None:
+    machine.begin()
+    for slot in (REGISTRY, ONE):
+        machine.ready(slot)
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    assert machine.ready(TWO) == [AskToDrain(TWO, WHOLE)]
+    assert machine.state(TWO) is State.DRAINING
+
+
+def test_one_worker_is_drained_and_followed_at_once_by_another(machine: Machine) -> None:
+    machine.all_ready()
+    order = Drain(60.0, ONE.name)
+    assert machine.children.drain(order, machine.now, GRACE_S) == [AskToDrain(ONE, order)]
+    assert machine.tick(0.25) == []
+    busy(machine, ONE, 0)
+    assert machine.tick(0.25) == [AskToEnd(ONE)]
+    assert machine.exited(ONE) == [Spawn(ONE)]
+    assert machine.state(TWO) is State.READY
+    machine.ready(ONE)
+    for _ in range(2):  # nothing of it is held against the successor, nor is it asked to end
+        assert machine.tick(0.25) == []
+    assert machine.exited(ONE) == [Spawn(ONE)]
+
+
+def test_a_worker_that_dies_while_it_drains_alone_is_replaced_as_ever(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(Drain(60.0, ONE.name), machine.now, GRACE_S)
+    assert machine.exited(ONE) == [Spawn(ONE)]
+
+
+def test_a_worker_that_does_not_end_after_its_drain_is_killed(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(Drain(0.0, ONE.name), machine.now, GRACE_S)
+    assert machine.tick(0.1) == [AskToEnd(ONE)]
+    pid = machine.children.pid(ONE.name)
+    assert machine.tick(GRACE_S + 0.4) == [Kill(ONE, pid, "did not end in time")]
+    assert machine.exited(ONE) == [Spawn(ONE)]
+
+
+def test_a_draining_worker_that_hangs_is_killed(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(Drain(600.0, ONE.name), machine.now, GRACE_S)
+    actions: list[Action] = []
+    for _ in range(5):
+        for slot in (REGISTRY, TWO, ADMIN):
+            machine.board.row(slot.index).beat = machine.now
+        actions += machine.tick(1.0)
+    assert actions == [Kill(ONE, machine.children.pid(ONE.name), "hangs")]
+
+
+@pytest.mark.parametrize("name", ["nobody", REGISTRY.name])
+def test_only_a_worker_that_serves_can_be_drained_alone(machine: Machine, name: str) -> None:
+    machine.all_ready()
+    assert machine.children.drain(Drain(1.0, name), machine.now, GRACE_S) == []
+
+
+def test_the_end_may_come_while_it_drains(machine: Machine) -> None:
+    machine.all_ready()
+    machine.children.drain(WHOLE, machine.now, GRACE_S)
+    machine.exited(ONE)
+    assert machine.children.stop(machine.now, GRACE_S) == [AskToEnd(TWO)]
+    assert machine.children.drain(WHOLE, machine.now, GRACE_S) == []
+    assert machine.exited(TWO) == [AskToEnd(ADMIN)]
+
+
+_HAPPENS = ["ready", "exited", "tick", "beat", "stop", "drain", "drain one"]
+_EVENTS = st.lists(st.tuples(st.sampled_from(_HAPPENS), st.sampled_from(SLOTS), st.floats(0, 3)), max_size=60)
 
 
 @given(_EVENTS)
@@ -210,8 +345,11 @@ def test_whatever_happens_each_slot_has_at_most_one_process(events: list[tuple[s
         elif what == "tick":
             follow(machine.tick(seconds))
         elif what == "beat":
-            machine.board.row(slot.index).beat = machine.now
+            row = machine.board.row(slot.index)
+            row.beat, row.busy = machine.now, 0
+        elif what.startswith("drain"):
+            machine.children.drain(Drain(seconds, slot.name if what == "drain one" else ""), machine.now, 3.0)
         else:
             machine.children.stop(machine.now, 3.0)
-    living = {State.STARTING, State.READY, State.STOPPING}
+    living = {State.STARTING, State.READY, State.DRAINING, State.STOPPING}
     assert alive == {slot.name for slot in SLOTS if machine.state(slot) in living}
