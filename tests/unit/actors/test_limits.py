@@ -56,6 +56,10 @@ def test_what_is_denied_is_answered_202(reason: Reason) -> None:
     assert (reserve_status(reason), connect_status(reason)) == (202, 202)
 
 
+def test_while_it_drains_the_relay_answers_as_one_that_is_full() -> None:
+    assert (reserve_status(Reason.DRAINING), connect_status(Reason.DRAINING)) == (200, 201)
+
+
 def test_without_a_registry_a_reserve_is_refused_and_a_connect_fails() -> None:
     assert reserve_status(Reason.REGISTRY_UNAVAILABLE) == 200
     assert connect_status(Reason.REGISTRY_UNAVAILABLE) == 203
@@ -86,7 +90,7 @@ def test_a_limit_that_refuses_is_named_with_what_it_stands_at() -> None:
 
 
 def test_every_reason_that_can_refuse_a_request_has_been_looked_at() -> None:
-    others = {Reason.REGISTRY_UNAVAILABLE, Reason.MALFORMED_MESSAGE, Reason.UNEXPECTED_MESSAGE}
+    others = {Reason.REGISTRY_UNAVAILABLE, Reason.DRAINING, Reason.MALFORMED_MESSAGE, Reason.UNEXPECTED_MESSAGE}
     assert set(Reason) == {*RESERVE_ONLY, *CONNECT_ONLY, *EITHER, *CONNECTION, *others}
 
 
