@@ -114,7 +114,7 @@ class Worker:
 
     def busy_peers(self) -> int:
         """Peers with a circuit, and calls that are under way."""
-        return len(self._held_circuits) + sum(peer.in_circuit for peer in self.peers.values())
+        return len(self.owned_circuits) + sum(peer.in_circuit for peer in self.peers.values())
 
     def _look_again(self, peer: Peer) -> None:
         """A peer that was here before the settings changed."""
