@@ -88,8 +88,7 @@ class BoardRow:
     """When the certificate that a WSS worker serves ends; 0: none."""
     loop_lag_s = _Seconds(12)
     """How much too late the latest beat came: what a callback waits for before it is its turn."""
-
-    busy = _Integer(12)
+    busy = _Integer(13)
     """While a worker drains: how many of its peers have a circuit or wait for one."""
 
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
