@@ -1,9 +1,9 @@
-"""Identify: tells a peer who we are and where it comes from, and asks who it is.
+"""Identify: tells a peer who we are and where it comes from, asks who it is, and both again when something changes.
 
 What we say is the same for everybody but for the observed address, so it is signed and serialized once. What a peer
 says is bounded, and nothing may depend on it: rust applications wait to be asked, the relay works with peers that never
 answer.
-Spec: libp2p/specs identify/README.md.
+Spec: libp2p/specs identify/README.md, "identify" and "identify/push".
 """
 
 from __future__ import annotations
@@ -23,9 +23,20 @@ from transports.varint import DelimitedReader, delimited
 from transports.yamux import Buffer, ErrorCode, Stream
 
 PROTOCOL: Final = b"/ipfs/id/1.0.0"
+PUSH_PROTOCOL: Final = b"/ipfs/id/push/1.0.0"
 PROTOCOL_VERSION: Final = "ipfs/0.1.0"
 MAX_ANSWER_BYTES: Final = 8192
 MAX_AGENT_CHARACTERS: Final = 128
+
+
+def agent_of(message: Identify) -> str:
+    """The agent version, bounded, and one text for all peers that have the same."""
+    return sys.intern(message.agentVersion[:MAX_AGENT_CHARACTERS])
+
+
+def takes_push(message: Identify) -> bool:
+    """Whether the peer wants to be told when something changes."""
+    return PUSH_PROTOCOL.decode() in message.protocols
 
 
 class IdentifyAnswer:
@@ -53,14 +64,17 @@ class IdentifyAnswer:
         return delimited(self._common + Identify(observedAddr=observed).SerializeToString())
 
 
-class AskStream:
-    """We ask: the handler of an identify stream of ours. `learned` gets the peer's agent version, interned."""
+class HearStream:
+    """The peer says who it is: the handler of a stream on which we ask, or on which it pushes what has changed.
+
+    `learned` gets its message. "Missing fields should be ignored", so each is for the receiver to look for.
+    """
 
     __slots__ = ("_learned", "_reader", "stream")
 
     stream: Stream
 
-    def __init__(self, learned: Callable[[str], None]) -> None:
+    def __init__(self, learned: Callable[[Identify], None]) -> None:
         self._learned = learned
         self._reader: DelimitedReader | None = DelimitedReader(MAX_ANSWER_BYTES)
 
@@ -73,13 +87,13 @@ class AskStream:
             body = self._reader.feed(data)
             if body is None:
                 return
-            agent = Identify.FromString(body).agentVersion
+            message = Identify.FromString(body)
         except (PeerError, DecodeError):
             metrics.PEER_ERRORS.labels("identify").inc()
             self.stream.reset(ErrorCode.PROTOCOL_VIOLATION)
             return
         self._reader = None
-        self._learned(sys.intern(agent[:MAX_AGENT_CHARACTERS]))
+        self._learned(message)
         self.stream.close()
 
     def eof_received(self) -> None:
@@ -93,17 +107,16 @@ class AskStream:
         """Only the protocol name was sent."""
 
 
-class AnsweredStream:
-    """A stream that we have answered and closed: what the peer still sends is read past."""
+class ToldStream:
+    """A stream on which we have said all and closed our side: what the peer still sends is read past."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("stream",)
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    stream: Stream
 
     def data_received(self, data: Buffer) -> None:
         """Read past."""
-        self._stream.consumed(len(data))
+        self.stream.consumed(len(data))
 
     def eof_received(self) -> None:
         """Both sides are done."""

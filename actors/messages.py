@@ -112,6 +112,8 @@ class Update:
     announced: tuple[str, ...]
     needs_restart: tuple[str, ...] = ()
     tokens: tuple[Token, ...] | None = field(default=None, repr=False)
+    is_reload: bool = True
+    """Whether the settings were read again; else only the machine's addresses have changed."""
 
     def applied_to(self, boot: Boot) -> Boot:
         """What a process is to live by that was started with `boot`."""

@@ -14,6 +14,7 @@ from actors import hop, identify, log, metrics, ping
 from actors.circuit import Leg
 from actors.deadlines import Deadline
 from actors.limits import Reason, limit_of
+from actors.proto.identify_pb2 import Identify
 from actors.registry_protocol import Granted
 from actors.stop import StopCall
 from transports.address import observed_address
@@ -60,6 +61,7 @@ class Peer:
         "_deadline",
         "_pinged",
         "_reservation_deadline",
+        "_takes_push",
         "agent",
         "connected",
         "connection",
@@ -87,6 +89,7 @@ class Peer:
         self.token = ""  # the name of the one it came with
         self.key = b""
         self.agent = ""
+        self._takes_push = False
         self.connected = True
         self.since_s = worker.now_s
         self.reserved_until_s = 0.0
@@ -125,7 +128,7 @@ class Peer:
         """Ask the peer who it is, once."""
         if not self._asked:
             self._asked = True
-            ask = identify.AskStream(self._learned)
+            ask = identify.HearStream(self.learned)
             ask.stream = self.connection.open_stream(identify.PROTOCOL, ask)
 
     def _begin_keep_alive(self) -> None:
@@ -244,15 +247,39 @@ class Peer:
         else:
             self._keep_alive()
 
-    def _learned(self, agent: str) -> None:
-        self.agent = agent
+    def learned(self, message: Identify) -> None:
+        """The peer has said who it is, or what has changed of it."""
+        if message.HasField("agentVersion"):
+            self.agent = identify.agent_of(message)
+        if message.protocols:
+            self._takes_push = identify.takes_push(message)
+
+    def push_identify(self) -> None:
+        """Tell a peer that wants to know that our addresses have changed."""
+        if not self._takes_push or self.wire.closing:
+            return
+        told = identify.ToldStream()
+        told.stream = self.connection.open_stream(identify.PUSH_PROTOCOL, told, self.identify_frame())
+        told.stream.close()
+
+    def identify_frame(self) -> bytes:
+        """Who we are, and where the peer is seen."""
+        observed = observed_address(self.ip, self.port, self.transport != "tcp", self.transport == "wss")
+        return self.worker.identify.frame(observed)
 
 
 def _open_identify(peer: Peer, stream: Stream) -> StreamHandler:
-    observed = observed_address(peer.ip, peer.port, peer.transport != "tcp", peer.transport == "wss")
-    stream.write(peer.worker.identify.frame(observed))
+    stream.write(peer.identify_frame())
     stream.close()
-    return identify.AnsweredStream(stream)
+    told = identify.ToldStream()
+    told.stream = stream
+    return told
+
+
+def _open_push(peer: Peer, stream: Stream) -> StreamHandler:
+    heard = identify.HearStream(peer.learned)
+    heard.stream = stream
+    return heard
 
 
 def _open_ping(_peer: Peer, stream: Stream) -> StreamHandler:
@@ -261,6 +288,7 @@ def _open_ping(_peer: Peer, stream: Stream) -> StreamHandler:
 
 _OPENERS: Final[dict[bytes, Callable[[Peer, Stream], StreamHandler]]] = {
     identify.PROTOCOL: _open_identify,
+    identify.PUSH_PROTOCOL: _open_push,
     ping.PROTOCOL: _open_ping,
     hop.PROTOCOL: hop.HopStream,
 }

@@ -16,12 +16,19 @@ PAUSE_S: Final = 0.01
 
 
 class Sweep(Generic[T]):
-    """Calls `visit` for each of `each`: AT_ONCE of them now, as many more every PAUSE_S."""
+    """Calls `visit` for each of `each`: `at_once` of them now, as many more every PAUSE_S."""
 
-    __slots__ = ("_left", "_loop", "_timer", "_visit")
+    __slots__ = ("_at_once", "_left", "_loop", "_timer", "_visit")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, each: Iterable[T], visit: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        each: Iterable[T],
+        visit: Callable[[T], None],
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._loop = loop
+        self._at_once = at_once
         self._left = list(each)
         self._left.reverse()  # taken from the end: the first comes first
         self._visit = visit
@@ -35,6 +42,6 @@ class Sweep(Generic[T]):
             self._timer.cancel()
 
     def _turn(self) -> None:
-        for _ in range(min(AT_ONCE, len(self._left))):
+        for _ in range(min(self._at_once, len(self._left))):
             self._visit(self._left.pop())
         self._timer = self._loop.call_later(PAUSE_S, self._turn) if self._left else None

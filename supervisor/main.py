@@ -48,6 +48,8 @@ _TELL_LIMIT_S: Final = 1.0
 settings hangs."""
 _ENDING_S: Final = 5.0
 """What the end takes beyond the grace of the listeners, at most: STOP_LAST_S, the kill, and a loaded machine."""
+ADDRESS_LOOK_S: Final = 30.0
+"""How often it is looked whether the machine has other addresses."""
 _INTERACTIVE_GRACE_S: Final = 1.0
 """Who presses Ctrl-C waits for us."""
 _logger = log.get_logger("main")
@@ -122,6 +124,7 @@ class _Main:
         self._reader = reader
         self._reporter = reporter
         self._announced = self._reload_wanted = self._draining = False
+        self._look_at_s = started + ADDRESS_LOOK_S
         self._actors = tuple(actors.items())
         self._peer = peer_id_text(ready.host.peer_id)
         self._board = Board.attach(boot.board_fd)
@@ -163,23 +166,18 @@ class _Main:
 
     def _watch_over(self, watch: Watch, tell: Callable[[object], None]) -> int:
         while True:
-            event = watch.wait()
+            event = watch.wait(max(0.0, self._look_at_s - time.monotonic()))
             if event is Event.DEATH:
                 _logger.error("a process died that the relay cannot live without")
                 return EXIT_DIED
             if event is Event.STOP and not self._drain(watch, tell):
                 break
-            if event is Event.RELOAD:
-                self._reload_wanted = True
-            elif event is Event.WORD and self._supervisor_row.state is State.STOPPED:
+            if event is Event.WORD and self._supervisor_row.state is State.STOPPED:
                 _logger.info("drained")
                 return EXIT_CLEAN
-            elif event is Event.WORD and self._supervisor_row.state is State.READY:
+            if event is Event.WORD and self._supervisor_row.state is State.READY:
                 self._on_word()
-            # One after the other: a signal that comes while a reload is under way asks for one more, and no more.
-            if self._reload_wanted and self._supervisor_row.reload == self._boot.number:
-                self._reload_wanted = False
-                self._reload(watch, tell)
+            self._update(event, watch, tell)
         _logger.info("stopping", signal=watch.signal.name)
         grace_s = self._boot.settings.supervision.stop_timeout_s
         if watch.signal == signal.SIGINT:
@@ -193,6 +191,21 @@ class _Main:
         stop_in_order(watch, ask_to_stop, self._supervisor_row, grace_s)
         _logger.info("stopped")
         return EXIT_CLEAN
+
+    def _update(self, event: Event, watch: Watch, tell: Callable[[object], None]) -> None:
+        """Other settings, if they are asked for; other addresses, if it is time to look.
+
+        One after the other: a signal that comes while a reload is under way asks for one more, and no more.
+        """
+        self._reload_wanted |= event is Event.RELOAD
+        is_under_way = self._supervisor_row.reload != self._boot.number
+        if self._reload_wanted and not is_under_way:
+            self._reload_wanted = False
+            self._reload(watch, tell)
+        elif event is Event.TIMEOUT:
+            self._look_at_s = time.monotonic() + ADDRESS_LOOK_S
+            if not is_under_way:
+                self._look_at_addresses(tell)
 
     def _drain(self, watch: Watch, tell: Callable[[object], None]) -> bool:
         """On the first SIGTERM, let circuits go on for a while if the settings say so. False: end at once.
@@ -228,6 +241,21 @@ class _Main:
         self._reporter.expect(settings.supervision.hang_timeout_s)
         for warning in undialable_warnings(change.announced):
             _logger.warning(warning)
+        tell(update)
+
+    def _look_at_addresses(self, tell: Callable[[object], None]) -> None:
+        """The machine's own addresses, which stand for a wildcard, may have changed."""
+        try:
+            announced = self._reader.announced(self._boot.settings)
+        except ConfigError:  # it has none at the moment: what was announced may come back
+            return
+        if announced == self._boot.announced:
+            return
+        self._row.reload += 1
+        boot = self._boot
+        update = Update(self._row.reload, boot.settings, announced, tokens=boot.tokens, is_reload=False)
+        self._boot = update.applied_to(boot)
+        _logger.info("addresses changed", announced=" ".join(announced))
         tell(update)
 
     def _on_word(self) -> None:

@@ -68,7 +68,8 @@ class Rollout:
             return None
         self._due = None
         outcome = Outcome(self.number, "", self.update.needs_restart, tuple(late), unix_s)
-        self.note(outcome)
+        if self.update.is_reload:  # whoever waits for an outcome wants one that has read what he wrote
+            self.note(outcome)
         return outcome
 
     def note(self, outcome: Outcome) -> None:

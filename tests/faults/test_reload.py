@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.scenarios.scene import counter
 from tests.support.certificate import loopback_certificate
 from tests.support.client import Client, HopRefusedError
 from tests.support.relay import ROOT, RelayProcess
+from tests.support.toolchain import missing, required_program
 from transports.identity import HostKey, peer_id_text
 
 pytestmark = pytest.mark.fault
@@ -239,6 +241,46 @@ def test_streams_beyond_a_lower_limit_are_refused_on_connections_that_are_there(
         await client.abort()
 
     asyncio.run(play())
+
+
+# --- the machine's own addresses ---
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A network namespace with one address, 192.0.2.1."""
+    ip = required_program("ip")
+    if os.geteuid() != 0:
+        missing("root, for network namespaces")
+    name = f"frost-relay-{os.getpid()}"
+    subprocess.run([ip, "netns", "add", name], check=True)
+    try:
+        for line in ("link set lo up", "addr add 192.0.2.1/32 dev lo"):
+            subprocess.run([ip, "-n", name, *line.split()], check=True)
+        yield name
+    finally:
+        subprocess.run([ip, "netns", "del", name], check=True)
+
+
+def test_an_address_that_the_machine_gets_is_announced_within_half_a_minute(namespace: str) -> None:
+    def through_the_control_socket(_where: tuple[str, int]) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(relay.control_socket))
+        return connection
+
+    relay = RelayProcess(
+        listeners=("/ip4/0.0.0.0/tcp/0",),
+        prefix=("ip", "netns", "exec", namespace),
+        connect=through_the_control_socket,
+    )
+    with relay:
+        assert [each.split("/")[2] for each in relay.status()["addresses"]] == ["192.0.2.1"]
+        subprocess.run(["ip", "-n", namespace, "addr", "add", "192.0.2.77/32", "dev", "lo"], check=True)
+        status = relay.wait_status(lambda now: len(now["addresses"]) == 2, timeout_s=60)
+        assert {each.split("/")[2] for each in status["addresses"]} == {"192.0.2.1", "192.0.2.77"}
+        relay.wait_status(lambda _: numbers(relay) == {1})
+        assert status["reload"]["outcomes"] == []
+        assert relay.reload()["number"] == 2
 
 
 # --- frost-relay reload ---

@@ -11,7 +11,7 @@ from actors import hop, ping
 from actors.board import Board
 from actors.deadlines import Deadlines
 from actors.hop import HopStream
-from actors.identify import MAX_AGENT_CHARACTERS, MAX_ANSWER_BYTES, AskStream
+from actors.identify import MAX_AGENT_CHARACTERS, MAX_ANSWER_BYTES, HearStream, agent_of
 from actors.identify import PROTOCOL as IDENTIFY
 from actors.limits import Reason
 from actors.ping import PingStream
@@ -262,7 +262,7 @@ def fuzz_identify(data: bytes) -> None:
     steer, body = (data[0], data[1:]) if data else (0, b"")
     pair = SessionPair()
     learned: list[str] = []
-    ask = AskStream(learned.append)
+    ask = HearStream(lambda message: learned.append(agent_of(message)))
     connection = _Calling(pair)
     ask.stream = connection.open_stream(IDENTIFY, ask)
     pair.pump()

@@ -198,6 +198,20 @@ def test_a_wrong_announcement_leads_a_page_away_and_it_tries_once_only(open_page
             relay.wait_status(lambda now: now["reservations"] == 1)
 
 
+def test_a_page_takes_the_addresses_that_a_reload_announces(open_page: OpenPage, tmp_path: Path) -> None:
+    # Pages with js-libp2p's service identifyPush, that is; the others hear of them when they connect again.
+    file = tmp_path / "relay.toml"
+    file.write_text("")
+    with RelayProcess(env={"FROST_RELAY_CONFIG": str(file)}) as relay:
+        page = open_page()
+        page.call("start", listen=[fixed(relay.address("ws"))], push=True)
+        relay.wait_status(lambda now: now["reservations"] == 1)
+        file.write_text('[announce]\naddresses = ["/dns4/relay.example/tcp/443/tls/ws"]\n')
+        assert relay.reload()["ok"]
+        wait_until(lambda: page.identified(relay.peer_id)["addresses"] == ["/dns4/relay.example/tcp/443/tls/ws"])
+        assert page.identified(relay.peer_id)["signed"]
+
+
 def test_a_drain_lets_a_call_end_in_its_own_time_and_tells_the_pages_last(open_page: OpenPage) -> None:
     with RelayProcess("supervision.drain_timeout_s=600") as relay:
         address = relay.address("ws")

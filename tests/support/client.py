@@ -218,6 +218,8 @@ class Client:
         self.connection: Connection
         self.flusher = Flusher(asyncio.get_running_loop(), self._fault)
         self.relay_identify: Identify | None = None
+        self.takes_push = True
+        self.pushed: list[Identify] = []
         self.errors: list[Exception] = []
         self.pongs = 0
         self.go_away: int | None = None
@@ -278,7 +280,7 @@ class Client:
         self.wire = wire
         wire.owner = self
         static = StaticKey(self.host, MUXERS)
-        protocols = (identify.PROTOCOL, stop.PROTOCOL)
+        protocols = (identify.PROTOCOL, identify.PUSH_PROTOCOL, stop.PROTOCOL)
         wire.endpoint = self.connection = Connection(Role.INITIATOR, static, self, wire.wake, protocols, 1024)
 
     # What the connection tells
@@ -289,7 +291,11 @@ class Client:
     def protocol_opened(self, protocol: bytes, stream: Stream) -> ClientStream:
         handler = ClientStream(self.wire.wake)
         handler.stream = stream
-        serve = self._serve_identify if protocol == identify.PROTOCOL else self._serve_stop
+        serve = {
+            identify.PROTOCOL: self._serve_identify,
+            identify.PUSH_PROTOCOL: self._serve_push,
+            stop.PROTOCOL: self._serve_stop,
+        }[protocol]
         self._spawn(serve(handler))
         return handler
 
@@ -316,7 +322,13 @@ class Client:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _serve_identify(self, stream: ClientStream) -> None:
-        stream.write(delimited(Identify(agentVersion="frost-relay-test", protocols=[]).SerializeToString()))
+        spoken = [identify.PUSH_PROTOCOL.decode()] if self.takes_push else []
+        stream.write(delimited(Identify(agentVersion="frost-relay-test", protocols=spoken).SerializeToString()))
+        stream.close()
+
+    async def _serve_push(self, stream: ClientStream) -> None:
+        self.pushed.append(Identify.FromString(await stream.read_message()))
+        await stream.read_to_end()
         stream.close()
 
     async def _serve_stop(self, stream: ClientStream) -> None:

@@ -7,6 +7,7 @@
 
 import { peerConnections } from './peer_connections.js'
 import { webSocketsOpen } from './web_sockets.js'
+import { identifyPush } from '@libp2p/identify'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { dialAtOnce } from './crowd.js'
@@ -120,10 +121,12 @@ function onLoopback (listen, connectionManager) {
 const calls = {
   /**
    * Starts the node; returns once it listens, so with a relay's circuit address once it holds a reservation.
-   * `connectionManager` replaces what wallet.js says of it: {} is what js-libp2p does by itself.
+   * `connectionManager` replaces what wallet.js says of it: {} is what js-libp2p does by itself. `push`: takes identify pushes.
    */
-  async start ({ listen = [], connectionManager, runOnLimitedConnection = true }) {
-    node = await createLibp2p(onLoopback(listen, connectionManager))
+  async start ({ listen = [], connectionManager, runOnLimitedConnection = true, push = false }) {
+    const settings = onLoopback(listen, connectionManager)
+    const services = push ? { ...settings.services, identifyPush: identifyPush() } : settings.services
+    node = await createLibp2p({ ...settings, services })
     await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection })
     return { peer: node.peerId.toString(), addresses: node.getMultiaddrs().map(String) }
   },

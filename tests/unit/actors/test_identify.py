@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.identify import MAX_ANSWER_BYTES, AnsweredStream, AskStream, IdentifyAnswer
+from actors.identify import MAX_ANSWER_BYTES, HearStream, IdentifyAnswer, ToldStream, agent_of, takes_push
 from actors.proto.envelope_pb2 import Envelope
 from actors.proto.identify_pb2 import Identify
 from actors.proto.peer_record_pb2 import PeerRecord
@@ -70,7 +70,7 @@ class Asking:
         self.pair = SessionPair()
         ours, self.peer = self.pair.stream()
         self.learned: list[str] = []
-        self.ask = AskStream(self.learned.append)
+        self.ask = HearStream(lambda message: self.learned.append(agent_of(message)))
         self.ask.stream = self.stream = ours.stream
         ours.stream.handler = self.ask
 
@@ -161,7 +161,8 @@ def test_whatever_a_peer_says_only_its_stream_ends(pieces: list[bytes]) -> None:
 def test_what_comes_on_a_stream_that_was_answered_is_read_past_and_credited() -> None:
     pair = SessionPair()
     peer, near = pair.stream()
-    near.stream.handler = AnsweredStream(near.stream)
+    near.stream.handler = handler = ToldStream()
+    handler.stream = near.stream
     near.stream.write(b"answer")
     near.stream.close()
     for _ in range(4):
@@ -197,3 +198,8 @@ def test_the_message_fits_into_4096_bytes_with_as_many_addresses_as_may_be_annou
     assert len(addresses) > 10
     answer = IdentifyAnswer(host, addresses, PROTOCOLS, "frost-relay/" + "9" * 30, (1 << 64) - 1)
     assert len(answer.frame(bytes(128))) <= 4096
+
+
+@pytest.mark.parametrize(("protocols", "wanted"), [(["/ipfs/id/push/1.0.0", "/x"], True), (["/ipfs/id/1.0.0"], False)])
+def test_whether_a_peer_wants_pushes_is_in_its_protocols(protocols: list[str], wanted: bool) -> None:
+    assert takes_push(Identify(protocols=protocols)) is wanted

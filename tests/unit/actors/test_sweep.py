@@ -8,12 +8,11 @@ from actors import sweep
 from actors.sweep import Sweep
 
 
-def test_everybody_is_visited_in_order_and_the_loop_turns_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "AT_ONCE", 2)
+def test_everybody_is_visited_in_order_and_the_loop_turns_in_between() -> None:
     seen: list[int | str] = []
 
     async def watch() -> None:
-        Sweep(asyncio.get_running_loop(), range(5), seen.append)
+        Sweep(asyncio.get_running_loop(), range(5), seen.append, 2)
         assert seen == [0, 1]
         while 4 not in seen:
             seen.append("turn")
@@ -24,12 +23,11 @@ def test_everybody_is_visited_in_order_and_the_loop_turns_in_between(monkeypatch
     assert "turn" in seen[2:]
 
 
-def test_after_the_cancellation_nobody_is_visited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "AT_ONCE", 1)
+def test_after_the_cancellation_nobody_is_visited() -> None:
     seen: list[int] = []
 
     async def watch() -> None:
-        begun = Sweep(asyncio.get_running_loop(), range(5), seen.append)
+        begun = Sweep(asyncio.get_running_loop(), range(5), seen.append, 1)
         begun.cancel()
         await asyncio.sleep(3 * sweep.PAUSE_S)
 
