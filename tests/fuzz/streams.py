@@ -131,6 +131,7 @@ class _Worker:
         self.row = _ROW
         self.now_s = 0.0
         self.silent = bool(steer & 2)
+        self.draining = None
         self.registry = _Registry(grants=bool(steer & 1))
         access = SimpleNamespace(peer_allowed=lambda peer: len(peer) != 34)
         self.admission = SimpleNamespace(access=access, token_lapsed=lambda peer: None)
