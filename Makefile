@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile clean
+.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -70,6 +70,10 @@ bench-quick: $(VENV)/.setup-dev ## CPU an operation beside rust and go in under 
 WHAT ?= session
 profile: $(VENV)/.setup-dev ## where a worker's time goes: WHAT=session, reserve, circuit, roundtrip or bulk
 	@$(BIN)/python -m loadtests.profiling $(WHAT) $(ARGS)
+
+load: SECONDS = 120
+load: $(VENV)/.setup-dev ## locust's browsers against a relay of its own: SECONDS=120 USERS=100 SHAPE=ramp, storm or soak
+	@SECONDS=$(SECONDS) USERS=$(USERS) SHAPE=$(SHAPE) $(BIN)/python -m loadtests.load
 
 traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects, into docs/traces
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py
