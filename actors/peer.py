@@ -163,7 +163,7 @@ class Peer:
             self._deadline.cancel()
             self._deadline = self.worker.deadlines.at(self.worker.now_s + LEAVING_S, self._leave)
         else:
-            self.wire.close()
+            self.wire.close(code=None)
 
     def pong_received(self) -> None:
         """A sign of life."""

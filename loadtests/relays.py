@@ -42,7 +42,6 @@ GENEROUS: Final = (
     "limits.circuit_bytes=1000000000000",
     "limits.circuit_duration_s=86400",
     *(f'limits.{what}_rate_per_{whom}="1000000/1m"' for what in ("reservation", "circuit") for whom in ("peer", "ip")),
-    'limits.connection_rate_per_ip="1000000/1m"',
     "limits.max_connections=100000",
     "limits.max_connections_per_ip=100000",
     'limits.connection_rate_per_ip="1000000/1m"',

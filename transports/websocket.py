@@ -122,7 +122,7 @@ class WebSocketEnd(WSListener):
             transport.send_pong(frame.get_payload_as_bytes())
             self._wire.check_reading()
         elif kind == WSMsgType.CLOSE:
-            self._wire.close()
+            self._wire.close(code=None)
         elif kind == WSMsgType.TEXT:
             self._wire.close(WebSocketError("a text frame"))
 

@@ -176,13 +176,17 @@ class Wire:
         if unsent_bytes > OUTPUT_LIMIT_BYTES:
             self.abort(NotReadingError(f"{unsent_bytes} bytes wait for a peer that does not read"))
 
-    def close(self, error: Exception | None = None, code: GoAway = GoAway.NORMAL) -> None:
-        """Say goodbye (GoAway, then the transport's own), then close. What waits in streams is dropped."""
+    def close(self, error: Exception | None = None, code: GoAway | None = GoAway.NORMAL) -> None:
+        """Say goodbye (GoAway, then the transport's own), then close. What waits in streams is dropped.
+
+        None for `code`: the peer has said goodbye, and a GoAway would tell it nothing but cost a write.
+        """
         if self.closing:
             return
         self.closing = True
         self._error = error
-        self.endpoint.go_away(code)
+        if code is not None:
+            self.endpoint.go_away(code)
         data = self.endpoint.take_output()
         if data:
             self.end.write(data)
@@ -216,7 +220,8 @@ class Wire:
             self.close(error, GoAway.PROTOCOL_ERROR)
         except Exception as error:  # noqa: BLE001 - ours: the smallest thing that can fail is this connection
             self.abort(error)
-        flusher.gathered(last)
+        finally:
+            flusher.gathered(last)
 
     def lost(self, error: Exception | None = None) -> None:
         """The socket is gone; `error` is the peer's fault that the socket's end saw, if any."""

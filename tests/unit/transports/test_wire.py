@@ -235,6 +235,13 @@ def test_a_goodbye_that_a_deadline_says_reaches_a_wire_that_waits_for_its_flush(
     assert len(rig.end.written) == 1
 
 
+def test_a_peer_that_has_said_goodbye_is_told_none() -> None:
+    rig = Rig()
+    rig.say(b"last answer ")
+    rig.wire.close(code=None)
+    assert rig.end.written == [b"last answer "]
+
+
 @pytest.mark.parametrize(("unsent", "ends"), [(OUTPUT_LIMIT_BYTES, False), (OUTPUT_LIMIT_BYTES + 1, True)])
 def test_a_peer_that_does_not_read_is_ended_when_too_much_waits(unsent: int, ends: bool) -> None:
     rig = Rig()
