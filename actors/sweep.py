@@ -16,7 +16,7 @@ PAUSE_S: Final = 0.01
 
 
 class Sweep(Generic[T]):
-    """Calls `visit` for each of `each`: `at_once` of them now, as many more every PAUSE_S."""
+    """Calls `visit` for each of `each`, from the loop: `at_once` of them next, as many more every PAUSE_S."""
 
     __slots__ = ("_at_once", "_left", "_loop", "_timer", "_visit")
 
@@ -32,8 +32,9 @@ class Sweep(Generic[T]):
         self._left = list(each)
         self._left.reverse()  # taken from the end: the first comes first
         self._visit = visit
-        self._timer: asyncio.TimerHandle | None = None
-        self._turn()
+        # Not at once: a message that comes by Thespian is handled between two runs of the loop, and what a visit sets
+        # off (the end of a TLS connection) needs one that runs.
+        self._timer: asyncio.Handle | None = loop.call_soon(self._turn)
 
     def cancel(self) -> None:
         """Visit nobody any more."""
