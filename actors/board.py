@@ -91,6 +91,11 @@ class BoardRow:
     busy = _Integer(13)
     """While a worker drains: how many of its peers have a circuit or wait for one."""
 
+    ended = _Seconds(14)
+    """When the slot's previous process ended (time.monotonic); 0: it has had none."""
+    end_code = _Integer(15)
+    """How it ended: its exit code, or a signal as a negative number."""
+
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers
         self.doubles = doubles

@@ -1,9 +1,13 @@
-"""What every process of the tree does about itself: its name, and its end on purpose. Decides nothing about others."""
+"""What every process of the tree does about itself: its name, its end on purpose. And what an end is called.
+
+Decides nothing about others.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from typing import Final, NoReturn
 
@@ -16,12 +20,20 @@ NAME_PREFIX: Final = "fr:"
 """What the name of each of our processes begins with."""
 
 _PR_SET_NAME: Final = 15
+_SIGNALS: Final = {each.value: each.name for each in signal.Signals}  # those of real time have no name
 _logger = log.get_logger("process")
 
 
 def name_process(name: str) -> None:
     """Show the slot's name in ps and top (15 characters of it). Costs one system call."""
     ctypes.CDLL(None).prctl(_PR_SET_NAME, f"{NAME_PREFIX}{name}".encode()[:15], 0, 0, 0)
+
+
+def how_ended(code: int | None) -> str:
+    """An exit code as operators read it; a negative one is a signal."""
+    if not code:  # None: it said goodbye, and is not quite gone yet
+        return "in order"
+    return _SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
 
 
 def die(event: str, **fields: object) -> NoReturn:

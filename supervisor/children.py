@@ -172,12 +172,13 @@ class Children:
             actions.append(AllReady())
         return actions
 
-    def exited(self, name: str, now: float) -> list[Action]:
-        """A child is gone. Said twice, it counts once."""
+    def exited(self, name: str, now: float, code: int) -> list[Action]:
+        """A child is gone, with this exit code. Said twice, it counts once."""
         child = self._children[name]
         if child.state not in _ALIVE:
             return []
         child.row.vacate()
+        child.row.ended, child.row.end_code = now, code
         child.due = _NEVER
         if child.recycled and not self._stopping:
             child.recycled = False

@@ -20,7 +20,7 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExi
 from actors import log
 from actors.board import Board, State
 from actors.messages import Begin, Drain, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
-from actors.process import die, name_process
+from actors.process import die, how_ended, name_process
 from supervisor import system
 from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
@@ -115,10 +115,10 @@ class SupervisorActor(Actor):
         self._rollout.gone(name)
         pid = self._children.pid(name)
         code = system.exit_code(self, pid)
-        actions = self._children.exited(name, self.clock())
+        actions = self._children.exited(name, self.clock(), code or 0)
         state = self._children.state(name)
         say = _logger.info if state is State.STOPPED else _logger.warning
-        say("process ended", name=name, pid=pid, how=_how(code), now=state.name.lower())
+        say("process ended", name=name, pid=pid, how=how_ended(code), now=state.name.lower())
         self._act(actions)
         self._settle_reload()
 
@@ -219,10 +219,3 @@ class SupervisorActor(Actor):
         if due < self._armed and wait_s < TICK_S:
             self._armed = due
             self.wakeupAfter(timedelta(seconds=max(0.0, wait_s)), _DUE)
-
-
-def _how(code: int | None) -> str:
-    """An exit code as operators read it."""
-    if code is None:  # it said goodbye, and is not quite gone yet
-        return "in order"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -94,6 +94,8 @@ def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -
     assert {name.split("/")[0].split("-")[0] for name in names} == ({*PACKAGES, "frost_relay"})
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert "config/default.toml" in names
+    page = ROOT / "supervisor/admin/page"
+    assert {each.relative_to(ROOT).as_posix() for each in page.iterdir() if each.is_file()} <= set(names)
     assert any(name.endswith("/licenses/LICENSE-MIT") for name in names)
     assert any(name.endswith("/licenses/LICENSE-APACHE") for name in names)
 

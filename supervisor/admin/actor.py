@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,9 @@ from actors.loop_actor import LoopActor
 from actors.messages import Drain, Reloads
 from actors.metrics import DIRECTORY_VARIABLE
 from supervisor import metrics
+from supervisor.admin import page
 from supervisor.admin.gate import ControlGate, Gate, NetworkGate
+from supervisor.admin.history import History
 from supervisor.admin.http import AdminProtocol, Answer, Request, Route
 from supervisor.admin.listing import Listing
 from supervisor.admin.memory import Memory
@@ -47,15 +50,19 @@ class AdminActor(LoopActor):
         self._main = board.row(next(slot.index for slot in self.boot.slots if slot.role == "main"))
         self._connections: set[AdminProtocol] = set()
         self._servers: list[asyncio.Server] = []
+        self._history = History(self.boot.runtime_dir)
         self._routes: dict[str, Route] = {
             **Listing(Workers(self.boot.slots, self.boot.runtime_dir)).routes(),
+            **page.routes(),
             "/healthz": Route(self._health, public=True),
             "/readyz": Route(self._readiness, public=True),
             "/metrics": Route(self._metrics),
             "/status.json": Route(self._document),
+            "/history.json": Route(self._last_hour),
             "/reload": Route(self._reload, method="POST"),
             "/drain": Route(self._drain, method="POST"),
         }
+        self._sample()
         await self._serve(self.boot.slot.control_fd, ControlGate())
         if self.boot.slot.socket_fd >= 0:
             host, port = await self._serve_http()
@@ -129,7 +136,20 @@ class AdminActor(LoopActor):
         return _json({"draining": order.slot_name or "relay", "timeout_s": order.timeout_s})
 
     def _document(self, _request: Request) -> Answer:
-        return _json({**self._status.document(), "refusals": metrics.refusals(os.environ[DIRECTORY_VARIABLE])})
+        return _json({**self._status.document(), "refusals": self._refusals()})
+
+    def _last_hour(self, _request: Request) -> Answer:
+        return _json(self._history.document(time.monotonic(), self._status.gauges(), self._refusals()))
+
+    def _sample(self) -> None:
+        """Note for the last hour what there is now, and again when it is time."""
+        now = time.monotonic()
+        self.loop.call_later(self._history.next_in_s(now), self._sample)
+        self._history.note(now, self._status.gauges(), self._refusals())
+
+    @staticmethod
+    def _refusals() -> dict[str, int]:
+        return metrics.refusals(os.environ[DIRECTORY_VARIABLE])
 
 
 def drain_order(body: bytes, listeners: Sequence[str]) -> Drain:

@@ -23,7 +23,7 @@ class Asked(NamedTuple):
     """What a gate is told of a request."""
 
     public: bool
-    """Whether anybody who can connect may know the answer: health and readiness."""
+    """Whether anybody who can connect may know the answer: health, readiness, the status page without its figures."""
     changes: bool
     """Whether it changes something (POST)."""
     host: str

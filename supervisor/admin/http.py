@@ -45,6 +45,8 @@ class Answer:
     status: HTTPStatus
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+    """What else is said about it."""
 
 
 Handler = Callable[[Request], Answer | Awaitable[Answer]]
@@ -59,7 +61,7 @@ class Route:
     method: Literal["GET", "POST"] = "GET"
     """What changes something is a POST. HEAD is answered as GET is, without the body."""
     public: bool = False
-    """Answered without a token: nothing but whether the relay lives."""
+    """Answered without a token: what says nothing of the relay but whether it lives."""
 
 
 class AdminProtocol(asyncio.Protocol):
@@ -242,6 +244,7 @@ class AdminProtocol(asyncio.Protocol):
             ("Content-Length", str(len(answer.body))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
+            *answer.headers,
         ]
         if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append(("Allow", answer.body.decode().strip().replace(" or", ",")))

@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from actors.arrivals import Unannounced, announced_hosts, kept
 from actors.board import Board, BoardRow, State
 from actors.messages import Boot, Outcome
+from actors.process import how_ended
 from config.load import to_tables
 from supervisor.admin.memory import read_cpu_seconds
 from supervisor.metrics import BoardCollector, certificates, of_settings, totals
@@ -60,6 +61,15 @@ class Status:
         """Seconds since main was started."""
         return self._clock() - self._started
 
+    def gauges(self) -> dict[str, int]:
+        """What the relay holds for its peers at this moment, and what all its processes take."""
+        return {
+            "reservations": totals(self._places, lambda row: row.reservations),
+            "circuits": totals(self._places, lambda row: row.circuits),
+            "connections": totals(self._places, lambda row: row.connections),
+            "memory_bytes": sum(self._memory_bytes(row.pid) for _, row in self._places),
+        }
+
     def document(self) -> dict[str, Any]:
         """The content of /status.json."""
         return {
@@ -69,10 +79,8 @@ class Status:
             "uptime_s": round(self.uptime_s(), 3),
             "limits": self._limits,
             "ready": not self.not_ready(),
-            "reservations": totals(self._places, lambda row: row.reservations),
-            "circuits": totals(self._places, lambda row: row.circuits),
+            **self.gauges(),
             "pending_handshakes": totals(self._places, lambda row: row.pending_handshakes),
-            "connections": totals(self._places, lambda row: row.connections),
             "unannounced": [{"host": each.host, "announce": each.address} for each in self.unannounced()],
             "certificates": [
                 {"listener": slot.listener, "expires": expires_unix_s, "days_left": round(days_left, 1)}
@@ -102,6 +110,7 @@ class Status:
             "state": row.state.name.lower(),
             "uptime_s": round(self._clock() - row.since, 3) if row.pid else 0.0,
             "restarts": row.restarts,
+            "last_end": self._last_end(row),
             "reload": row.reload,
             "connections": row.connections,
             "reservations": row.reservations,
@@ -109,6 +118,11 @@ class Status:
             "memory_bytes": self._memory_bytes(row.pid),
             "loop_lag_s": round(row.loop_lag_s, 4),
         }
+
+    def _last_end(self, row: BoardRow) -> dict[str, Any] | None:
+        if not row.ended:
+            return None
+        return {"how": how_ended(row.end_code), "ago_s": round(self._clock() - row.ended, 3)}
 
     def not_ready(self) -> list[str]:
         """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not."""

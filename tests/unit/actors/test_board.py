@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from actors.board import Board, State
+from actors import histograms
+from actors.board import Board, BoardRow, State
 
 
 def test_what_one_process_writes_another_reads() -> None:
@@ -32,6 +33,18 @@ def test_rows_do_not_touch_each_other() -> None:
         assert {row.beat, row.since} == {index + 1.0}
         assert {row.pid, row.restarts, row.connections, row.reservations, row.circuits} == {index + 1}
         assert {row.pending_handshakes, row.log_lines_dropped, row.code} == {index + 1}
+
+
+def test_no_two_fields_of_a_row_share_a_place() -> None:
+    row = Board.create(1).row(0)
+    fields = [
+        name for name, value in vars(BoardRow).items() if hasattr(value, "__set__") and name not in BoardRow.__slots__
+    ]
+    fields.remove("state")  # is code
+    for number, name in enumerate(fields, 1):
+        setattr(row, name, number)
+    assert {name: getattr(row, name) for name in fields} == {name: number for number, name in enumerate(fields, 1)}
+    assert not any(histogram.counts(row) != [0] * len(histogram.counts(row)) for histogram in histograms.ALL)
 
 
 def test_a_vacated_row_holds_nothing_but_its_history() -> None:

@@ -73,6 +73,7 @@ ROUTES = {
     "/change": Route(echo, "POST"),
     "/echo": Route(echo),
     "/boom": Route(boom),
+    "/more": Route(lambda _: Answer(HTTPStatus.OK, b"{}", "application/json", (("Referrer-Policy", "no-referrer"),))),
 }
 TOKEN = "0123456789abcdef"
 OPEN = NetworkGate("127.0.0.1", "")
@@ -106,6 +107,12 @@ def test_get_answers_and_the_connection_can_be_used_again(connection: tuple[Admi
         assert (status, body) == (200, "ok\n")
         assert "content-length: 3" in head.lower()
     assert not connection[1].closed
+
+
+def test_an_answer_may_bring_headers_of_its_own(connection: tuple[AdminProtocol, Wire]) -> None:
+    _, head, _ = ask(connection, "GET /more HTTP/1.1\nHost: localhost\n\n")
+    assert "referrer-policy: no-referrer" in head.lower()
+    assert "content-type: application/json" in head.lower()
 
 
 def test_two_requests_in_one_read_are_both_answered(connection: tuple[AdminProtocol, Wire]) -> None:

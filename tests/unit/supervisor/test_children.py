@@ -48,7 +48,7 @@ class Machine:
         return self.take(self.children.ready(slot.name, self.children.pid(slot.name), self.now))
 
     def exited(self, slot: Slot) -> list[Action]:
-        return self.take(self.children.exited(slot.name, self.now))
+        return self.take(self.children.exited(slot.name, self.now, -9))
 
     def tick(self, seconds: float) -> list[Action]:
         self.now += seconds
@@ -76,6 +76,16 @@ def test_the_others_wait_for_the_registry(machine: Machine) -> None:
 def test_the_others_do_not_wait_for_a_registry_that_dies(machine: Machine) -> None:
     machine.begin()
     assert machine.exited(REGISTRY) == [Spawn(REGISTRY), Spawn(ONE), Spawn(TWO), Spawn(ADMIN)]
+
+
+def test_how_and_when_a_process_ended_stands_on_the_board(machine: Machine) -> None:
+    machine.all_ready()
+    row = machine.board.row(ONE.index)
+    assert (row.ended, row.end_code) == (0.0, 0)
+    machine.now += 5.0
+    machine.exited(ONE)
+    machine.ready(ONE)
+    assert (row.ended, row.end_code) == (105.0, -9)
 
 
 def test_all_ready_is_said_once(machine: Machine) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,24 +52,47 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
     assert list(document) == [
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
-        "reservations", "circuits", "pending_handshakes", "connections",
+        "reservations", "circuits", "connections", "memory_bytes", "pending_handshakes",
         "unannounced", "certificates", "reload", "workers",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
         "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
-        "uptime_s": 12.5,
+        "uptime_s": 12.5, "last_end": None,
         "restarts": 5, "reload": 0, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
         "loop_lag_s": 0.0,
     }  # fmt: skip
 
 
+def test_a_process_that_was_replaced_says_how_the_one_before_ended_and_since_when_it_runs() -> None:
+    board, status = make()
+    row = board.row(4)
+    row.since, row.ended, row.end_code = 1010.5, 1010.25, -signal.SIGKILL
+    worker = status.document()["workers"][4]
+    assert worker["last_end"] == {"how": "SIGKILL", "ago_s": 2.25}
+    assert worker["uptime_s"] == 2.0
+    row.pid, row.end_code = 0, 70
+    worker = status.document()["workers"][4]
+    assert worker["last_end"]["how"] == "exit code 70"
+    assert worker["uptime_s"] == 0.0
+
+
+def test_memory_is_that_of_all_processes_and_handshakes_those_of_the_listeners() -> None:
+    board, status = make()
+    board.row(4).pending_handshakes, board.row(5).pending_handshakes = 2, 3
+    document = status.document()
+    assert document["memory_bytes"] == sum(each["memory_bytes"] for each in document["workers"]) == 721_000
+    assert document["pending_handshakes"] == 5
+
+
 def test_readiness_names_who_does_not_serve() -> None:
     board, status = make()
     assert status.not_ready() == []
+    assert status.document()["ready"]
     board.row(4).state = State.FAILED
     board.row(3).state = State.STARTING
     assert status.not_ready() == ["registry starting", "ws-9091/0 failed"]
+    assert not status.document()["ready"]
 
 
 def test_a_process_has_memory_and_none_has_none() -> None:
