@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actors.tokens import Token
     from config.settings import Settings
 
-Role = Literal["main", "system", "supervisor", "registry", "listener", "admin"]
+Role = Literal["main", "system", "supervisor", "registry", "listener", "admin", "canary"]
 
 
 @dataclass(frozen=True, slots=True)

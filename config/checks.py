@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from config.errors import MISSING, ConfigError
-from config.settings import Admin, Listener, Settings
+from config.settings import Admin, Canary, Limits, Listener, Settings
 
 # A part above its whole can never be reached. 0 is off where it can be switched off.
 _SHARES: Final = (
@@ -27,6 +27,7 @@ def check(settings: Settings, given: Mapping[str, Any]) -> None:
     """
     _check_shares(settings, given.get("limits", {}))
     _check_admin(settings.admin)
+    _check_canary(settings.canary, settings.limits)
     for index, listener in enumerate(settings.listeners):
         _check_certificate(f"listeners[{index}]", listener)
         if listener.proxy_protocol and not settings.access.trusted_proxies:
@@ -40,6 +41,19 @@ def _check_shares(settings: Settings, given: Mapping[str, Any]) -> None:
         most = getattr(settings.limits, total)
         if share in given and given[share] > most:
             raise ConfigError(f"limits.{share}", given[share], f"at most limits.{total}, which is {most}")
+
+
+def _check_canary(canary: Canary, limits: Limits) -> None:
+    """Each check takes one reservation and one circuit, and comes from one address."""
+    if not canary.interval_s:
+        return
+    if canary.interval_s < 1:
+        raise ConfigError("canary.interval_s", canary.interval_s, "0 for off, or at least 1")
+    for key in ("reservation_rate_per_ip", "circuit_rate_per_ip"):
+        rate = getattr(limits, key)
+        if rate is not None and canary.interval_s < rate.period_s / rate.count:
+            least = f"at least {rate.period_s / rate.count:g}, because limits.{key} is {rate}"
+            raise ConfigError("canary.interval_s", canary.interval_s, least)
 
 
 def _check_admin(admin: Admin) -> None:

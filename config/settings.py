@@ -117,6 +117,17 @@ class Admin(_Table, frozen=True, kw_only=True):
         return (self.host, int(self.listen.rpartition(":")[2])) if self.listen else None
 
 
+class Canary(_Table, frozen=True, kw_only=True):
+    """The relay's look at itself from outside."""
+
+    interval_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """From the start of one check to the start of the next. 0: off, and no process for it."""
+    address: Annotated[str, Meta(max_length=2048, pattern=_PLAIN, description='an address of the relay, or ""')] = ""
+    """What is checked. "": the first announced address."""
+    ca_file: Path = ""
+    """Believe the certificates of these authorities only. "": the system's."""
+
+
 class Log(_Table, frozen=True, kw_only=True):
     """What is said on standard error, and how."""
 
@@ -151,5 +162,6 @@ class Settings(_Table, frozen=True, kw_only=True):
     limits: Limits = Limits()
     access: Access = Access()
     admin: Admin = Admin()
+    canary: Canary = Canary()
     log: Log = Log()
     supervision: Supervision = Supervision()

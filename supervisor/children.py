@@ -19,9 +19,9 @@ TICK_S: Final = 1.0
 """How often `tick` is called at least."""
 READY_LIMIT_S: Final = 10.0
 """A child that has not said Ready by then is killed."""
-STOP_ORDER: Final = ("listener", "admin", "registry")
+STOP_ORDER: Final = ("canary", "listener", "admin", "registry")
 STOP_LAST_S: Final = 0.3
-"""What admin and registry get to end; they have nobody to say goodbye to."""
+"""What the others than listeners get to end; they have nobody to say goodbye to."""
 KILL_AFTER_S: Final = 0.3
 """How much longer we wait for who was asked to end: it keeps its own time, and ends better by itself."""
 DRAIN_LOOK_S: Final = 0.25
@@ -270,7 +270,7 @@ class Children:
         return actions
 
     def stop(self, now: float, grace_s: float) -> list[Action]:
-        """End the tree: listeners, then admin, then registry. What does not end within `grace_s` is killed."""
+        """End the tree in STOP_ORDER: a canary would see the rest end. What does not end within `grace_s` is killed."""
         if self._stopping:
             return []
         self._stopping, self._grace_s = True, grace_s

@@ -40,6 +40,7 @@ ACTORS: Final[Mapping[Role, str]] = {
     "registry": "actors.registry_server.RegistryActor",
     "listener": "actors.listener.ListenerActor",
     "admin": "supervisor.admin.actor.AdminActor",
+    "canary": "supervisor.canary.actor.CanaryActor",
 }
 _SUPERVISOR: Final = "supervisor.tree.SupervisorActor"
 _BEGIN_LIMIT_S: Final = 20.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import ssl
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,10 @@ from actors.messages import Slot
 from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.paths import default_control_socket, default_key_file
-from config.settings import Listener, Settings
+from config.settings import Canary, Listener, Settings
 from supervisor import control_socket
 from supervisor.admin.gate import read_token
+from supervisor.check.address import parse as parse_address
 from supervisor.control_socket import ControlSocket
 from supervisor.socket_activation import PassedSockets, passed_sockets
 from transports import sockets
@@ -84,12 +86,24 @@ def check(settings: Settings, environ: Mapping[str, str]) -> tuple[ListenAddress
     addresses = tuple(_check_listener(index, each) for index, each in enumerate(settings.listeners))
     AccessRules.from_settings(settings.access)
     read_tokens(settings.access.tokens_file)
+    _check_canary(settings.canary)
     read_token(settings.admin.token_file)
     control_socket.check_path(control_path(settings, environ))
     path = key_path(settings, environ)
     host = load_or_create_host_key(path) if os.path.lexists(path) else HostKey.generate()
     announced_addresses(settings.announce.addresses, addresses, psutil.net_if_addrs(), host.peer_id)
     return addresses
+
+
+def _check_canary(canary: Canary) -> None:
+    if canary.address:
+        parse_address(canary.address, "canary.address")
+    if canary.ca_file:
+        try:
+            ssl.create_default_context(cafile=canary.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            expected = f"a PEM file with certificates ({error})"
+            raise ConfigError("canary.ca_file", canary.ca_file, expected) from error
 
 
 def _check_listener(index: int, listener: Listener) -> ListenAddress:
@@ -131,6 +145,8 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
             admin_fd = opened[-1].fileno()
         control = undo.enter_context(closing(ControlSocket(control_path(settings, environ))))
         slots.append(Slot(len(slots), "admin", "admin", socket_fd=admin_fd, control_fd=control.fileno()))
+        if settings.canary.interval_s:
+            slots.append(Slot(len(slots), "canary", "canary"))
         host = load_or_create_host_key(key_path(settings, environ))
         announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
         token = read_token(settings.admin.token_file)

@@ -24,6 +24,7 @@ _FIXED: Final = (
     ("admin", "listen"),
     ("admin", "token_file"),
     ("admin", "control_socket"),
+    ("canary", "interval_s"),
 )
 """Settings that are taken once, at the start."""
 _FIXED_OF_LISTENER: Final = ("address", "workers", "proxy_protocol")

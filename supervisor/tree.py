@@ -1,7 +1,8 @@
-"""SupervisorActor: the parent of registry, listeners and admin. Does what Children decides, and tells it what happened.
+"""SupervisorActor: the parent of registry, listeners, admin and canary.
 
-It holds no connection and runs no event loop: it wakes once a second to look at the heartbeats, and when a child says
-something or dies. Other settings pass through it to every child (rollout.py). If it fails, the whole tree goes
+It does what Children decides, and tells it what happened. It holds no connection and runs no event loop: it wakes once
+a second to look at the heartbeats, and when a child says something or dies. Other settings pass through it to every
+child (rollout.py). If it fails, the whole tree goes
 (supervisor/system.py), and the service manager starts the relay again.
 """
 
@@ -25,7 +26,7 @@ from supervisor import system
 from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
 
-CHILD_ROLES: Final = frozenset({"registry", "listener", "admin"})
+CHILD_ROLES: Final = frozenset({"registry", "listener", "admin", "canary"})
 
 _TICK: Final = "tick"
 _DUE: Final = "due"

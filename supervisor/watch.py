@@ -91,6 +91,8 @@ class Watch:
             if left_s <= 0:
                 return Event.TIMEOUT
             event = self._select(left_s)
+            if event is None:
+                _reap()  # what a process of the tree had started, and lost by its own death
             if event is not None and event not in ignore:
                 return event
             if event is None and self._hangs(left_s) and Event.DEATH not in ignore:

@@ -18,6 +18,8 @@ from actors.messages import Boot, Outcome
 from actors.process import how_ended
 from config.load import to_tables
 from supervisor.admin.memory import read_cpu_seconds
+from supervisor.canary import record
+from supervisor.canary.record import Record
 from supervisor.metrics import BoardCollector, certificates, of_settings, totals
 from transports.identity import HostKey, peer_id_text
 
@@ -36,6 +38,7 @@ class Status:
         self._places = [(slot, board.row(slot.index)) for slot in boot.slots]
         self._memory_bytes = memory_bytes
         self._runtime_dir = boot.runtime_dir
+        self._has_canary = any(slot.role == "canary" for slot in boot.slots)
         self._clock = clock
         self._started = min(row.since for slot, row in self._places if slot.role == "main")
         self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
@@ -70,6 +73,10 @@ class Status:
             "memory_bytes": sum(self._memory_bytes(row.pid) for _, row in self._places),
         }
 
+    def canary(self) -> Record | None:
+        """What the canary has found; None when there is none, or it has not begun."""
+        return record.read(self._runtime_dir) if self._has_canary else None
+
     def document(self) -> dict[str, Any]:
         """The content of /status.json."""
         return {
@@ -94,6 +101,7 @@ class Status:
                 {"name": slot.name, "role": slot.role, "listener": slot.listener, **self._process(row)}
                 for slot, row in self._places
             ],
+            "canary": canary.document() if (canary := self.canary()) else None,
         }
 
     def unannounced(self) -> list[Unannounced]:
@@ -101,8 +109,11 @@ class Status:
         return [each for each in kept(self._runtime_dir) if each.host not in self._announced_hosts]
 
     def metrics(self) -> Iterator[Metric]:
-        """What only settings and hosts tell."""
-        return of_settings(self._limits, len(self.unannounced()))
+        """What only settings, hosts and the canary tell."""
+        yield from of_settings(self._limits, len(self.unannounced()))
+        canary = self.canary()
+        if canary is not None:
+            yield from canary.metrics()
 
     def _process(self, row: BoardRow) -> dict[str, Any]:
         return {
@@ -125,11 +136,15 @@ class Status:
         return {"how": how_ended(row.end_code), "ago_s": round(self._clock() - row.ended, 3)}
 
     def not_ready(self) -> list[str]:
-        """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not."""
+        """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not.
+
+        Nobody is served by the canary.
+        """
         if any(slot.role == "supervisor" and row.state is State.DRAINING for slot, row in self._places):
             return ["draining"]
         serving = {State.READY, State.DRAINING}
-        return [f"{slot.name} {row.state.name.lower()}" for slot, row in self._places if row.state not in serving]
+        waiting = [(slot, row) for slot, row in self._places if row.state not in serving and slot.role != "canary"]
+        return [f"{slot.name} {row.state.name.lower()}" for slot, row in waiting]
 
 
 def _reload(outcome: Outcome) -> dict[str, Any]:

@@ -68,8 +68,15 @@ class Address:
         return self.multiaddr + (f"/p2p/{self.peer}" if self.peer else "")
 
 
-def parse(text: str) -> Address:
-    """The address that `text` means. Raises ConfigError."""
+def parse(text: str, key: str = KEY) -> Address:
+    """The address that `text` means. Raises ConfigError, which names it by `key`."""
+    try:
+        return _parse(text)
+    except ConfigError as error:
+        raise ConfigError(key, error.value, error.expected) from None
+
+
+def _parse(text: str) -> Address:
     if len(text) > MAX_CHARACTERS or not text.isprintable():
         _wrong(text, _FORMS)
     if text.startswith("/"):

@@ -62,7 +62,7 @@ async def _not_dialled(announced: Sequence[Address]) -> list[Address]:
 
     async def dial(index: int) -> None:
         try:
-            async with await connect(await resolve(announced[index])):
+            async with await connect(await resolve(announced[index]), DIAL_LIMIT_S):
                 opened.add(index)
         except Trouble:
             pass  # not in `opened`, which is the answer

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ MAX_UNREAD_BYTES: Final = 4 << 20
 _READ_BYTES: Final = 65_536
 _SOON_DAYS: Final = 14
 
-_Where = tuple[socket.AddressFamily, tuple[Any, ...]]
+Where = tuple[socket.AddressFamily, tuple[Any, ...]]
 ByteStream = trio.SocketStream | trio.SSLStream
 
 
@@ -60,7 +60,7 @@ class Trust:
         return context
 
 
-async def resolve(address: Address) -> list[_Where]:
+async def resolve(address: Address) -> list[Where]:
     """The socket addresses behind a host, at most MAX_ADDRESSES."""
     family = {"4": socket.AF_INET, "6": socket.AF_INET6}.get(address.kind[-1], socket.AF_UNSPEC)
     try:
@@ -72,22 +72,29 @@ async def resolve(address: Address) -> list[_Where]:
     return [(row[0], row[4]) for row in rows[:MAX_ADDRESSES]]
 
 
-async def connect(places: list[_Where]) -> trio.SocketStream:
-    """A TCP connection to the first place that takes one."""
-    failure: OSError | None = None
-    for family, where in places:
-        plug = trio.socket.socket(family, socket.SOCK_STREAM)
+async def connect(places: Sequence[Where], limit_s: float) -> trio.SocketStream:
+    """A TCP connection to the first place that takes one. Each has its share of the time: the first may be silent."""
+    trouble: Trouble | None = None
+    for place in places:
         try:
-            await plug.connect(where)
+            with trio.fail_after(limit_s / len(places)):
+                return await _connect_to(place)
         except OSError as error:
-            plug.close()
-            failure = failure or error
-        except BaseException:
-            plug.close()
-            raise
-        else:
-            return trio.SocketStream(plug)
-    raise causes.os_error(failure or OSError("no address"))
+            trouble = trouble or causes.os_error(error)
+        except trio.TooSlowError:
+            trouble = trouble or causes.hangs("connect", limit_s / len(places))
+    raise trouble or causes.os_error(OSError("the name has no address"))
+
+
+async def _connect_to(place: Where) -> trio.SocketStream:
+    family, where = place
+    plug = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        await plug.connect(where)
+    except BaseException:
+        plug.close()
+        raise
+    return trio.SocketStream(plug)
 
 
 async def secure(raw: trio.SocketStream, address: Address, trust: Trust) -> tuple[ByteStream, Finding]:

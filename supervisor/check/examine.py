@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import trio
+from libp2p.exceptions import BaseLibp2pError
 
 from supervisor.check import causes, circuit, dialer
 from supervisor.check.address import Address
@@ -20,9 +21,13 @@ from supervisor.check.announced import dialable, look
 from supervisor.check.dialer import ByteStream, Trust
 from supervisor.check.peer import ECHO, HOP, STOP, Connection, Handler, Peer, read_exactly
 from supervisor.check.probe import shown_certificate, what_speaks
-from supervisor.check.report import Finding, Outcome, Report, Step, Trouble
+from supervisor.check.report import Extent, Finding, Outcome, Report, Step, Trouble
 
 ECHO_BYTES: Final = 1024
+MAX_SAID: Final = 160
+"""Characters of what the other side says."""
+MAX_TEXT: Final = 1200
+"""Characters of a step's text."""
 RELEASE_LIMIT_S: Final = 2.0
 RELEASE_PAUSE_S: Final = 0.25
 CLOCK_SLACK_S: Final = 60
@@ -44,16 +49,13 @@ class Examination:
         self,
         address: Address,
         trust: Trust,
-        *,
-        timeout_s: float,
-        idle_s: float = 0.0,
+        extent: Extent,
         say: Callable[[Step], None],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
         self._trust = trust
-        self._timeout_s = timeout_s
-        self._idle_s = idle_s
+        self._extent = extent
         self._say = say
         self._now = now
         self._raw: list[trio.SocketStream] = []
@@ -86,30 +88,32 @@ class Examination:
         caller = await self._step("second host", lambda: self._dial(second, nursery))
         through = await self._step("circuit", lambda: self._circuit(caller, first, second, target, nursery))
         await self._step("echo", lambda: self._echo(through, nursery))
-        if self._idle_s:
-            await self._step("idle", lambda: self._idle(connection), self._idle_s + self._timeout_s)
+        if self._extent.idle_s:
+            await self._step("idle", lambda: self._idle(connection), self._extent.idle_s + self._extent.timeout_s)
         await self._step("release", lambda: self._release(connection, caller, first, second, nursery))
 
     async def _step(self, name: str, work: Callable[[], Awaitable[tuple[T, Finding]]], limit_s: float = 0.0) -> T:
         started = trio.current_time()
-        limit_s = limit_s or self._timeout_s
+        limit_s = limit_s or self._extent.timeout_s
         try:
             with trio.fail_after(limit_s):
                 value, finding = await work()
-        except Trouble as error:
-            trouble = error
+        except Trouble as error:  # outside the step's time, and only where it can be of use
+            trouble = await self._explained(name, error) if name == "websocket" else error
         except trio.TooSlowError:
             trouble = await self._explained(name, causes.hangs(name, limit_s))
         except Exception as error:  # noqa: BLE001 - the other side's doing, in py-libp2p's many words
             trouble = await self._explained(name, causes.ended(name, _said(error)))
         else:
             outcome = Outcome.NOTE if finding.remedy else Outcome.OK
-            self._add(Step(name, outcome, _ms_since(started), finding.detail, finding.remedy))
+            self._add(name, outcome, started, finding.detail, finding.remedy)
             return value
-        self._add(Step(name, Outcome.FAILED, _ms_since(started), trouble.cause, trouble.remedy))
+        self._add(name, Outcome.FAILED, started, trouble.cause, trouble.remedy)
         raise _Failed
 
-    def _add(self, step: Step) -> None:
+    def _add(self, name: str, outcome: Outcome, started: float, detail: str, remedy: str) -> None:
+        """Whatever the other side had a hand in is made fit for a terminal here."""
+        step = Step(name, outcome, _ms_since(started), _printable(detail), _printable(remedy))
         self._report.steps.append(step)
         self._say(step)
 
@@ -149,7 +153,7 @@ class Examination:
         return await self._step("multiplex", lambda: self._multiplex(peer, secured, nursery, handlers))
 
     async def _connect(self) -> tuple[trio.SocketStream, Finding]:
-        raw = await dialer.connect(self._places)
+        raw = await dialer.connect(self._places, self._extent.timeout_s)
         self._raw.append(raw)
         host, port = raw.socket.getpeername()[:2]
         return raw, Finding(f"{host} port {port}")
@@ -160,17 +164,15 @@ class Examination:
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             if isinstance(cause, ssl.SSLCertVerificationError):
-                await trio.aclose_forcefully(raw)  # a server may serve one at a time
-                seen = await shown_certificate(self._address)
+                with trio.CancelScope(shield=True):  # it has a limit of its own
+                    await trio.aclose_forcefully(raw)  # a server may serve one at a time
+                    seen = await shown_certificate(self._address)
                 name = self._address.tls_name
                 raise causes.certificate(cause.verify_code, cause.verify_message, name, seen or "") from error
             raise
 
     async def _websocket(self, stream: ByteStream) -> tuple[dialer.WebSocketStream, Finding]:
-        try:
-            upgraded = await dialer.upgrade(stream, self._address, self._now)
-        except Trouble as trouble:
-            raise await self._explained("websocket", trouble) from trouble
+        upgraded = await dialer.upgrade(stream, self._address, self._now)
         self._clock_off_s = upgraded.clock_off_s
         return upgraded.stream, Finding(f"through {upgraded.server}" if upgraded.server else "upgraded")
 
@@ -204,7 +206,7 @@ class Examination:
 
     async def _identify(self, connection: Connection) -> tuple[list[Address], Finding]:
         message = await circuit.ask_identify(connection)
-        self._report.agent = _printable(message.agent_version)
+        self._report.agent = _printable(message.agent_version)[:MAX_SAID]
         if HOP not in message.protocols:
             raise causes.no_hop(self._report.agent)
         return dialable(message.listen_addrs), Finding(f"{self._report.agent or 'no name'}; a relay")
@@ -267,27 +269,40 @@ class Examination:
 
     async def _idle(self, connection: Connection) -> tuple[None, Finding]:
         started = trio.current_time()
-        with trio.move_on_after(self._idle_s):
+        with trio.move_on_after(self._extent.idle_s):
             await connection.closed.wait()
         if connection.closed.is_set():
             raise causes.cut_while_idle(trio.current_time() - started)
         await circuit.reserve(connection)
-        return None, Finding(f"after {self._idle_s:g} s of silence the reservation can be renewed")
+        return None, Finding(f"after {self._extent.idle_s:g} s of silence the reservation can be renewed")
 
     async def _release(
         self, connection: Connection, caller: Connection, first: Peer, second: Peer, nursery: trio.Nursery
     ) -> tuple[None, Finding]:
         """The slot of a peer that leaves must be free: a call to it meets NO_RESERVATION."""
         nursery.start_soon(connection.close)
+        if not self._extent.refusal:
+            await connection.closed.wait()
+            return None, Finding("closed")
         if caller.closed.is_set():  # idle hosts without a reservation may be sent away
             caller, _ = await self._dial(second, nursery)
         started = trio.current_time()
-        while (status := (await circuit.call(caller, first.id)).status) != causes.NO_RESERVATION:
-            if trio.current_time() - started > min(RELEASE_LIMIT_S, self._timeout_s / 2):
-                detail = f"the relay keeps the reservation of a peer that left (it answers {status})"
+        while (status := await _status_of_call(caller, first)) != causes.NO_RESERVATION:
+            if trio.current_time() - started > min(RELEASE_LIMIT_S, self._extent.timeout_s / 2):
+                detail = f"the relay keeps the reservation of a peer that left (it answers {status or 'with a reset'})"
                 return None, Finding(detail, "the slot is free only when it expires: have room for those who left")
             await trio.sleep(RELEASE_PAUSE_S)
         return None, Finding("the reservation is gone with its connection")
+
+
+async def _status_of_call(caller: Connection, target: Peer) -> int:
+    """What the relay answers; 0 when it ends the stream without an answer, as one may that has just lost the target."""
+    try:
+        return int((await circuit.call(caller, target.id)).status)
+    except BaseLibp2pError:
+        if caller.closed.is_set():
+            raise
+        return 0
 
 
 def _ms_since(started: float) -> float:
@@ -298,8 +313,8 @@ def _said(error: BaseException) -> str:
     """The innermost text of an exception, one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return _printable(str(error) or type(error).__name__)
+    return (str(error) or type(error).__name__)[:MAX_SAID]
 
 
 def _printable(text: str) -> str:
-    return "".join(c for c in text if c.isprintable())[:160]
+    return "".join(c for c in text if c.isprintable())[:MAX_TEXT]

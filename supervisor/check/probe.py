@@ -38,7 +38,7 @@ async def shown_certificate(address: Address) -> str | None:
     seen: str | None = None
     with trio.move_on_after(WAIT_S):
         try:
-            raw = await connect(await resolve(address))
+            raw = await connect(await resolve(address), WAIT_S)
             async with raw:
                 stream = trio.SSLStream(raw, Trust(insecure=True).context(), server_hostname=address.tls_name)
                 await stream.do_handshake()
@@ -53,7 +53,7 @@ async def _first_bytes(address: Address, greeting: bytes) -> bytes:
     first = b""
     with trio.move_on_after(WAIT_S):
         try:
-            async with await connect(await resolve(address)) as raw:
+            async with await connect(await resolve(address), WAIT_S) as raw:
                 await raw.send_all(greeting)
                 first = await raw.receive_some(64)
         except (Trouble, trio.BrokenResourceError):

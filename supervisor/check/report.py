@@ -14,6 +14,18 @@ STEPS: Final = (
 """All steps, in their order. An address takes those that it has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a check goes."""
+
+    timeout_s: float
+    """For each step."""
+    idle_s: float = 0.0
+    """How long to stay silent; 0 leaves that step out."""
+    refusal: bool = True
+    """Whether to make the call that the relay has to refuse, by which it shows that it has given the slot back."""
+
+
 class Outcome(StrEnum):
     """How a step went."""
 

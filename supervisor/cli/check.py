@@ -13,7 +13,7 @@ import click
 
 from config.errors import ConfigError
 from supervisor.check.address import Address, parse
-from supervisor.check.report import Report, Step, closing, line
+from supervisor.check.report import Extent, Report, Step, closing, line
 from supervisor.cli.base import EXIT_FAILED, Command
 
 _SECONDS: Final = click.FloatRange(min=0.1, max=86_400)
@@ -26,6 +26,7 @@ _SECONDS: Final = click.FloatRange(min=0.1, max=86_400)
 @click.option("--idle", "idle_s", type=_SECONDS, default=None, help="Also stay silent for so many seconds.")
 @click.option("--ca", "ca_file", metavar="FILE", default="", help="Believe these authorities (PEM) only.")
 @click.option("--insecure", is_flag=True, help="Believe any certificate.")
+@click.option("--no-refusal", is_flag=True, help="Leave out the one call that the relay has to refuse (release).")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -35,6 +36,7 @@ def check(
     idle_s: float | None,
     ca_file: str,
     insecure: bool,
+    no_refusal: bool,
 ) -> None:
     r"""Test a relay from outside: any libp2p relay v2, by its ADDRESS.
 
@@ -53,7 +55,9 @@ def check(
       1  a step failed
       2  an argument that cannot be used
     """
-    report = _examine(parse(address), ca_file, insecure, timeout_s, idle_s or 0.0, quiet=as_json)
+    report = _examine(
+        parse(address), Extent(timeout_s, idle_s or 0.0, not no_refusal), ca_file, insecure=insecure, quiet=as_json
+    )
     if as_json:
         click.echo(json.dumps(report.document(), ensure_ascii=False))
     else:
@@ -62,7 +66,7 @@ def check(
     ctx.exit(EXIT_FAILED if report.failed else 0)
 
 
-def _examine(address: Address, ca_file: str, insecure: bool, timeout_s: float, idle_s: float, *, quiet: bool) -> Report:
+def _examine(address: Address, extent: Extent, ca_file: str, *, insecure: bool, quiet: bool) -> Report:
     import trio  # noqa: PLC0415 - with py-libp2p behind it 75 MB and 0.8 s: not for --help, nor for a wrong argument
 
     from supervisor.check.dialer import Trust  # noqa: PLC0415
@@ -76,13 +80,14 @@ def _examine(address: Address, ca_file: str, insecure: bool, timeout_s: float, i
     # What py-libp2p says goes wrong is a step's result already; it would stand between the lines.
     logging.getLogger("libp2p").addHandler(logging.NullHandler())
     gc.freeze()  # a collection of all that was imported takes 0.2 s, which the table would blame on the relay
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✓ gets ?
     colour = sys.stdout.isatty()
 
     def say(step: Step) -> None:
         if not quiet:
             click.echo(line(step, colour=colour), color=colour)
 
-    return trio.run(Examination(address, trust, timeout_s=timeout_s, idle_s=idle_s, say=say).run)
+    return trio.run(Examination(address, trust, extent, say).run)
 
 
 COMMANDS: Final = (check,)

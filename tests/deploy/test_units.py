@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -24,6 +26,7 @@ from transports.identity import HostKey, peer_id_text
 DEPLOY = ROOT / "config" / "deploy"
 SERVICE = DEPLOY / "frost-relay.service"
 SOCKET = DEPLOY / "frost-relay.socket"
+CANARY_LIMIT_S = 60
 MAX_EXPOSURE = 1.6
 """Of 10, as `systemd-analyze security` counts: what is left is the network, our sockets and one capability."""
 
@@ -240,3 +243,20 @@ def test_a_socket_of_systemd_takes_no_capability_and_keeps_the_port_while_the_re
         assert "stop" not in systemd.control("stop", UNIT).lower().split()
         asyncio.run(meet(address))  # the connection waits in systemd's socket, and starts the relay
         assert systemd.show(UNIT, "ActiveState") == "active"
+
+
+def test_the_canary_runs_in_the_sandbox(tmp_path: Path) -> None:
+    """It starts programs, and imports much that the relay does not."""
+    listener = f'[[listeners]]\naddress = "/ip4/127.0.0.1/tcp/{free_port()}/ws"\n'
+    settings = f'[admin]\nlisten = "127.0.0.1:0"\n[canary]\ninterval_s = 60\n{listener}'
+    with RealSystemd(tmp_path, units(), {"relay.toml": settings}) as systemd:
+        start(systemd)
+        (url,) = re.findall(r"admin ready url=(\S+)", systemd.read("/run/relay.err"))
+        end = time.monotonic() + CANARY_LIMIT_S
+        found = None
+        while not found or not found["runs"]:
+            assert time.monotonic() < end, systemd.read("/run/relay.err")
+            time.sleep(0.2)
+            with urllib.request.urlopen(f"{url}/status.json", timeout=10) as answer:
+                found = json.load(answer)["canary"]
+        assert found["ok"], found

@@ -91,3 +91,22 @@ def test_a_listener_behind_a_proxy_needs_a_proxy_that_is_trusted() -> None:
     assert decode({"listeners": listeners}).listeners[0].proxy_protocol
     text = refusal({"listeners": listeners, "access": {"trusted_proxies": []}})
     assert text.startswith("listeners[0].proxy_protocol = true: expected false as long as access.trusted_proxies")
+
+
+def test_a_canary_keeps_to_the_rates_that_hold_for_any_address() -> None:
+    assert decode({"canary": {"interval_s": 60}}).canary.interval_s == 60
+    text = refusal({"canary": {"interval_s": 59}})
+    assert text == "canary.interval_s = 59.0: expected at least 60, because limits.reservation_rate_per_ip is 60/1h"
+    text = refusal({"canary": {"interval_s": 60}, "limits": {"circuit_rate_per_ip": "1/2m"}})
+    assert text == "canary.interval_s = 60.0: expected at least 120, because limits.circuit_rate_per_ip is 1/2m"
+
+
+def test_a_canary_that_never_rests_is_refused_even_without_rates() -> None:
+    off = {"reservation_rate_per_ip": "off", "circuit_rate_per_ip": "off"}
+    assert decode({"canary": {"interval_s": 1}, "limits": off}).canary.interval_s == 1
+    text = refusal({"canary": {"interval_s": 0.5}, "limits": off})
+    assert text == "canary.interval_s = 0.5: expected 0 for off, or at least 1"
+
+
+def test_a_canary_that_is_off_may_stand_beside_any_rate() -> None:
+    assert decode({"limits": {"circuit_rate_per_ip": "1/31d"}}).canary.interval_s == 0

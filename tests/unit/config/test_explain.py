@@ -86,6 +86,9 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "admin.listen": ("HOST:PORT", [5, True, [], {}, "x", "127.0.0.1", ":1", "1:x", "::1:1", "a:123456", "a b:1"], [""]),
     "admin.token_file": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a", "relative"]),
     "admin.control_socket": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a"]),
+    "canary.interval_s": ("a number from 0 to 86400", [*NOT_A_FLOAT, -1, 86_401], [0, 60, 86_400]),
+    "canary.address": ("an address of the relay", [*NOT_A_TEXT, "x" * 2049], ["", "wss://relay.example.org"]),
+    "canary.ca_file": (PATH, [*NOT_A_TEXT, "x" * 4097], ["", "/a", "relative/ü"]),
     "log.level": ('one of "debug"', [5, True, [], {}, "", "loud", "INFO"], ["debug", "info", "warning", "error"]),
     "log.format": ('one of "json", "text"', [5, True, [], {}, "", "xml"], ["text", "json"]),
     "log.privacy": ('one of "off", "strict"', [5, True, [], {}, "", "on"], ["off", "strict"]),
@@ -94,7 +97,7 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "supervision.drain_timeout_s": ("a number from 0 to 86400", [*NOT_A_FLOAT, -1, 86_401], [0, 86_400]),
     "supervision.stop_timeout_s": ("a number from 0.1 to 60", [*NOT_A_FLOAT, 0, 60.5], [0.1, 60]),
 }
-TABLES = ("identity", "announce", "limits", "access", "admin", "log", "supervision")
+TABLES = ("identity", "announce", "limits", "access", "admin", "canary", "log", "supervision")
 
 
 def tables_with(key: str, value: Any) -> dict[str, Any]:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 import pickle
 import ssl
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from config.errors import ConfigError
-from config.settings import Access, Admin, Announce, Identity, Listener, Settings
+from config.settings import Access, Admin, Announce, Canary, Identity, Listener, Settings
 from supervisor import plan
 
 
@@ -154,3 +155,27 @@ def test_lists_that_no_message_could_carry_are_refused(tmp_path: Path, monkeypat
     wanted = msgspec.structs.replace(plain, access=Access(deny_subnets=("10.0.0.0/8",)))
     with pytest.raises(ConfigError, match="access"):
         plan.check(wanted, {})
+
+
+def test_there_is_a_canary_only_when_it_has_an_interval(tmp_path: Path) -> None:
+    off = settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1))
+    with closing(plan.prepare(off, {})) as made:
+        assert "canary" not in {slot.role for slot in made.slots}
+    with closing(plan.prepare(msgspec.structs.replace(off, canary=Canary(interval_s=300)), {})) as made:
+        assert [slot.name for slot in made.slots if slot.role == "canary"] == ["canary"]
+
+
+@pytest.mark.parametrize(
+    ("canary", "key"),
+    [
+        (Canary(address="nowhere:1"), "canary.address"),
+        (Canary(address="/ip4/127.0.0.1/udp/1"), "canary.address"),
+        (Canary(ca_file="/no/such/file"), "canary.ca_file"),
+        (Canary(ca_file=__file__), "canary.ca_file"),
+    ],
+)
+def test_what_a_canary_cannot_use_is_refused_at_the_start(tmp_path: Path, canary: Canary, key: str) -> None:
+    wanted = settings(tmp_path, Listener(address="/ip4/127.0.0.1/tcp/0", workers=1))
+    with pytest.raises(ConfigError) as caught:
+        plan.check(msgspec.structs.replace(wanted, canary=canary), {})
+    assert caught.value.key == key

@@ -53,7 +53,7 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert list(document) == [
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
         "reservations", "circuits", "connections", "memory_bytes", "pending_handshakes",
-        "unannounced", "certificates", "reload", "workers",
+        "unannounced", "certificates", "reload", "workers", "canary",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {

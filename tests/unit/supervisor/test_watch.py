@@ -127,3 +127,30 @@ def test_what_is_left_of_a_tree_is_killed_also_when_it_is_frozen(world: World) -
         with pytest.raises(ProcessLookupError):
             os.kill(each.pid, 0)
         each.returncode = -signal.SIGKILL  # end_tree has reaped it
+
+
+def test_what_a_dead_process_of_the_tree_leaves_is_reaped_while_main_waits() -> None:
+    """Main is the parent of orphans (adopt_orphans)."""
+    code = (
+        "import os, time\n"
+        "from actors.board import Board\n"
+        "from supervisor.watch import Event, Signals, Watch, adopt_orphans\n"
+        "adopt_orphans()\n"
+        "signals = Signals()\n"
+        "read, write = os.pipe()\n"
+        "admin = os.fork()\n"
+        "if admin == 0: time.sleep(600)\n"
+        "middle = os.fork()\n"
+        "if middle == 0:\n"
+        "    orphan = os.fork()\n"
+        "    if orphan: os.write(write, str(orphan).encode())\n"
+        "    os._exit(0)\n"
+        "orphan = int(os.read(read, 16))\n"
+        "row = Board.create(1).row(0)\n"
+        "watch = Watch(signals, os.eventfd(0), admin, row, 5.0)\n"
+        "while os.path.exists(f'/proc/{orphan}'): watch.wait(0.1, ignore=frozenset({Event.DEATH}))\n"
+        "os.kill(admin, 9)\n"
+        "print('reaped')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == "reaped\n"
