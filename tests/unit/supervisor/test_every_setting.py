@@ -96,6 +96,12 @@ UNUSABLE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"admin": {"control_socket": "/" + "x" * 107}}, "a shorter path"),
         ({"admin": {"control_socket": "/dev/null"}}, "a path where nothing is, or a socket"),
     ],
+    "canary.interval_s": [
+        ({"canary": {"interval_s": 0.5}}, "0 for off, or at least 1"),
+        ({"canary": {"interval_s": 30.0}}, "at least 60, because limits.reservation_rate_per_ip"),
+    ],
+    "canary.address": [({"canary": {"address": "/ip4/nowhere/tcp/1"}}, "canary.address")],
+    "canary.ca_file": [({"canary": {"ca_file": "/no/such/ca"}}, "a PEM file with certificates")],
 }
 
 # Keys that can be used with every value that their type allows.
