@@ -92,11 +92,11 @@ def test_nobody_new_is_taken_in_and_calls_to_who_is_there_go_on() -> None:
             idle = await Client.dial(relay.address("ws"))
             relay.process.send_signal(signal.SIGTERM)
             await draining(relay)
+            for address in relay.addresses:  # each worker has heard of it once no port takes anybody
+                await until(partial(is_refused, int(address.split("/")[4])), "no connections")
             with pytest.raises(HopRefusedError) as refused:
                 await idle.reserve()
             assert refused.value.status == Status.RESERVATION_REFUSED
-            for address in relay.addresses:
-                await until(partial(is_refused, int(address.split("/")[4])), "no connections")
             again = await joined(idle, circuit.target)
             assert await echoes(again)
             assert await echoes(circuit)
