@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load clean
+.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load capacity clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -74,6 +74,10 @@ profile: $(VENV)/.setup-dev ## where a worker's time goes: WHAT=session, reserve
 load: SECONDS = 120
 load: $(VENV)/.setup-dev ## locust's browsers against a relay of its own: SECONDS=120 USERS=100 SHAPE=ramp, storm or soak
 	@SECONDS=$(SECONDS) USERS=$(USERS) SHAPE=$(SHAPE) $(BIN)/python -m loadtests.load
+
+PEERS ?= 40000
+capacity: $(VENV)/.setup-dev ## how many reserved browsers fit on one core and in 1 GiB, and storms of them: writes docs/capacity.md
+	@$(BIN)/python -m loadtests.capacity --peers $(PEERS) $(ARGS)
 
 traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects, into docs/traces
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py

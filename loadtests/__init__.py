@@ -1,4 +1,4 @@
 """What the relay costs, measured beside other relays, and what it bears.
 
-`make bench-quick` and `make load` run it. The relay never imports any of it.
+`make bench`, `make load` and `make capacity` run it. The relay never imports any of it.
 """

@@ -6,6 +6,7 @@ Its CPU is not counted. It must treat every relay in the same way.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,10 +38,16 @@ class LoadClient(Client):
 
     @classmethod
     async def enter(
-        cls, address: str, *, tls: ssl.SSLContext | None = None, local: tuple[str, int] | None = None
+        cls,
+        address: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        local: tuple[str, int] | None = None,
+        host: HostKey | None = None,
+        sock: socket.socket | None = None,
     ) -> LoadClient:
         """Connect, and identify each other: the relay's question is answered, and so is the client's."""
-        client = await cls.dial(address, tls=tls, local=local)
+        client = await cls.dial(address, host, tls=tls, local=local, sock=sock)
         answer = await client.identify()
         assert answer.publicKey, "a relay says who it is"
         async with asyncio.timeout(WAIT_S):

@@ -27,8 +27,8 @@ HOLD_S: Final = (1.0, 8.0)
 ROUNDS: Final = (3, 12)
 CALL_BYTES: Final = 500
 # A session description of a browser with one data channel, its answer, and candidates behind each: 4 to 5 KB in all.
-OFFER_BYTES: Final = (2000, 2600)
-ANSWER_BYTES: Final = (1500, 1700)
+OFFER_BYTES: Final = (1900, 2300)
+ANSWER_BYTES: Final = (1300, 1600)
 CANDIDATE_BYTES: Final = 170
 CANDIDATES: Final = 3
 PARTY: Final = 3

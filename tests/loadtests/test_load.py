@@ -21,7 +21,7 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def test_well_behaved_users_come_through_a_storm_and_a_restart_without_a_failure(tmp_path: Path) -> None:
-    plan = Plan(8, 16, "storm", 1, tmp_path, ("limits.handshake_timeout_s=1",))
+    plan = Plan(7, 16, "storm", 1, tmp_path, ("limits.handshake_timeout_s=1",))
     code = run(plan)
     assert [row for row in rows(tmp_path, "failures") if row["Method"] != "stranger"] == []
     assert code == 0
@@ -46,7 +46,7 @@ def test_an_address_that_cannot_be_dialled_is_named(tmp_path: Path) -> None:
 
 
 def test_a_relay_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
-    command = Plan(2, 1, "", 1, tmp_path).command(f"/ip4/127.0.0.1/tcp/{free_port()}/ws")
+    command = Plan(1, 1, "", 1, tmp_path).command(f"/ip4/127.0.0.1/tcp/{free_port()}/ws")
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=60).returncode == 1
 
 

@@ -58,6 +58,15 @@ def _connected(ip: str, port: int) -> socket.socket:
     return connection
 
 
+def _way(ip: str, port: int, local: tuple[str, int] | None, name: str, sock: socket.socket | None) -> dict[str, Any]:
+    """How a WebSocket gets its socket."""
+    if sock is not None:
+        return {"socket_factory": lambda _: sock}
+    if name:
+        return {"socket_factory": lambda _: _connected(ip, port)}
+    return {"local_addr": local}
+
+
 class ClientStream:
     """A stream with an asyncio face. `credit` False: read bytes are not given back to the sender's window."""
 
@@ -239,10 +248,13 @@ class Client:
         local: tuple[str, int] | None = None,
         path: str = "/",
         name: str = "",
+        *,
+        sock: socket.socket | None = None,
     ) -> Self:
         """Connect to `/ip4|ip6/H/tcp/P[/tls][/ws]/p2p/ID`, from the address and port `local` if given, and upgrade.
 
-        `path` is the WebSocket request's, with its query, and `name` the host in it if it is not the address.
+        `path` is the WebSocket request's, with its query, and `name` the host in it if it is not the address. `sock` is
+        a socket that is connected already, for WebSocket.
         """
         client = cls(host or HostKey.generate(), on_stop)
         parts = address.strip("/").split("/")
@@ -258,7 +270,7 @@ class Client:
                     use_aiofastnet=False,
                     extra_headers=headers,
                     max_frame_size=1 << 20,
-                    **({"socket_factory": lambda _: _connected(ip, port)} if name else {"local_addr": local}),
+                    **_way(ip, port, local, name, sock),
                 )
             else:
                 loop = asyncio.get_running_loop()
