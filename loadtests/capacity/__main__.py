@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import sys
 import tempfile
 import time
@@ -38,15 +40,28 @@ def main() -> int:
     parser.add_argument("--idle-s", type=_whole(1, 3600), default=IDLE_S)  # type: ignore[arg-type]
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the report goes")
     arguments = parser.parse_args()
-    begin = time.monotonic()
+    sizes = Sizes(arguments.peers)
+    if not _enough_descriptors(sizes.descriptors):
+        return 2
+    busy, begin = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="frost-relay-capacity-") as home:
-        conductor = Conductor(Sizes(arguments.peers), arguments.idle_s, Path(home), _say)
+        conductor = Conductor(sizes, arguments.idle_s, Path(home), _say)
         result = uvloop.run(conductor.run())
-    write(result, arguments.docs)
+    write(result, busy, arguments.docs)
     for each in judge(result):
         sys.stdout.write(f"{each.verdict.value:16} {each.goal}: {each.measured}\n")
     sys.stdout.write(f"written to {arguments.docs / 'capacity.md'} after {time.monotonic() - begin:.0f} s\n")
     return 0
+
+
+def _enough_descriptors(needed: int) -> bool:
+    """Take as many as the hard limit lets us, for all that is started here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > hard:
+        _say(f"make capacity: ulimit -Hn = {hard}: expected at least {needed} for so many peers, or a smaller PEERS")
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
 
 
 def _say(text: str) -> None:

@@ -12,9 +12,9 @@ import sys
 from types import TracebackType
 from typing import Any, Final, Self
 
+from loadtests.capacity.results import PEERS_A_CROWD
 from tests.support.builds import ROOT
 
-PEERS_A_CROWD: Final = 10_000
 _ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 

@@ -27,14 +27,14 @@ HOW_TO_READ: Final = f"""\
 """
 
 
-def write(result: Result, folder: Path) -> None:
-    """Both files, new."""
+def write(result: Result, busy: float, folder: Path) -> None:
+    """Both files, new; `busy` is the machine's load average before the run."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "capacity.md").write_text(markdown(result, describe(), commit()))
+    (folder / "capacity.md").write_text(markdown(result, busy, describe(), commit()))
     (folder / "capacity.svg").write_text(chart.svg(result))
 
 
-def markdown(result: Result, machine: dict[str, str], revision: str) -> str:
+def markdown(result: Result, busy: float, machine: dict[str, str], revision: str) -> str:
     """The page."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("uvloop", "picows", "cryptography", "PyNaCl"))
     lines = [
@@ -44,6 +44,7 @@ def markdown(result: Result, machine: dict[str, str], revision: str) -> str:
         f"FROST Relay {metadata.version('frost-relay')} at {revision}, Python {machine['python']}, {packages};",
         f"Linux {machine['kernel']}, {machine['cpu']}, {machine['cores']} cores, one of them for all processes of the",
         f"relay ({result.sizes.workers} for WebSocket), the others for the clients.",
+        f"Load average before it began: {busy:.1f}. Every figure of CPU and time is as good as the machine was quiet.",
         "",
         "| goal | measured | |",
         "|---|---|---|",

@@ -19,6 +19,10 @@ GOAL_RENEWED_S: Final = 6.0
 GOAL_RETURN_CPU_S: Final = 12.0
 GOAL_MEMORY_DRIFT: Final = 0.05
 RENEW_WITHIN_S: Final = 5.0
+PEERS_A_CROWD: Final = 10_000
+UNEVEN: Final = 1.02
+"""How many times its share the fullest of several workers may hold."""
+OTHER_DESCRIPTORS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class Sizes:
     def workers(self) -> int:
         """How many processes share the port: each may hold 20,000 descriptors, and the kernel deals them unevenly."""
         return 1 if self.peers <= GOAL_STORM_PEERS else -(-self.peers // 18_000)
+
+    @property
+    def descriptors(self) -> int:
+        """How many a process of the run may need: the fullest of the relay's, or a crowd."""
+        return int(max(self.peers / self.workers * UNEVEN, min(self.peers, PEERS_A_CROWD))) + OTHER_DESCRIPTORS
 
     def steps(self) -> list[int]:
         """At which numbers of peers growth is measured."""

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 from tests.support.builds import ROOT
 
 
-def capacity(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "loadtests.capacity", *arguments]
+def capacity(*arguments: str, descriptors: int = 4096) -> subprocess.CompletedProcess[str]:
+    limit = f"ulimit -n {descriptors}; exec " + '"$@"'
+    command = ["bash", "-c", limit, "bash", sys.executable, "-m", "loadtests.capacity", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -30,3 +31,11 @@ def test_a_size_that_cannot_be_is_named() -> None:
     done = capacity("--peers", "many")
     assert done.returncode == 2
     assert "'many': expected a whole number from 50 to 200000" in done.stderr
+
+
+def test_too_few_descriptors_are_named_before_anything_starts() -> None:
+    done = capacity("--peers", "5000", descriptors=4096)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "make capacity: ulimit -Hn = 4096: expected at least 5200 for so many peers, or a smaller PEERS\n"
+    )
