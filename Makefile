@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load capacity clean
+.PHONY: help setup run example test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load capacity clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -22,6 +22,12 @@ setup: $(VENV)/.setup ## prepare .venv with everything `run` needs
 
 run: setup ## start the relay with the default configuration
 	@exec $(BIN)/frost-relay run
+
+EXAMPLE := examples/browser
+HOST ?= 127.0.0.1
+PORT ?= 8090
+example: setup $(EXAMPLE)/dist ## a page for two browsers, with a relay (HOST=, PORT=, CERT= and KEY=: its README)
+	@exec $(BIN)/python $(EXAMPLE)/serve.py --host "$(HOST)" --port "$(PORT)" --cert "$(CERT)" --key "$(KEY)" --stun "$(STUN)"
 
 test: lint ## every gate: linters, types, import contracts, all tests (ARGS="-k name" narrows the tests)
 	$(BIN)/python -m pytest $(ARGS)
@@ -83,7 +89,7 @@ traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(VENV)-lock $(EXAMPLE)/node_modules $(EXAMPLE)/dist build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path '*/node_modules/*' -prune -exec rm -rf {} +
 
 # Standard output belongs to the addresses that `make run` prints, so all of this speaks on standard error.
@@ -106,6 +112,13 @@ $(VENV)/.setup: requirements.lock requirements-build.lock pyproject.toml
 
 $(VENV)/.setup-dev: $(VENV)/.setup requirements-dev.lock
 	@exec >&2; echo "Installing what the tests need"; $(PIP) --require-hashes -r requirements-dev.lock; touch $@
+
+$(EXAMPLE)/node_modules: $(addprefix $(EXAMPLE)/,package.json package-lock.json .npmrc)
+	@exec >&2; command -v npm >/dev/null || { echo "The page is built with Node and npm. On Debian and Ubuntu: apt-get install npm"; exit 1; }; \
+	echo "Fetching js-libp2p"; npm --prefix $(EXAMPLE) ci --prefer-offline --silent; touch $@
+
+$(EXAMPLE)/dist: $(EXAMPLE)/node_modules $(wildcard $(addprefix $(EXAMPLE)/*.,js css html))
+	@npm --prefix $(EXAMPLE) run --silent build >&2; touch $@
 
 $(UV):
 	$(PYTHON) -m venv $(VENV)-lock

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("config", "transports", "actors", "supervisor", "tests")
+PACKAGES = ("config", "transports", "actors", "supervisor", "tests", "examples")
 DOCUMENTS = (
     "README.md",
     "ARCHITECTURE.md",
@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/troubleshooting.md",
     "docs/upgrade.md",
     "docs/wallets.md",
+    "examples/browser/README.md",
 )
 
 # Names of others that the documents may put in backticks although they look like a class of ours.

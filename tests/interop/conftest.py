@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.browser import JsPeer, chromium, js_peer, page_server
+from examples.browser.serve import page_server
+from tests.support.browser import JsPeer, chromium, js_peer, tab
+from tests.support.example import ExamplePage
 from tests.support.programs import GoPeer, RustPeer
 from tests.support.pylibp2p import PyPeer
-from tests.support.toolchain import browser_path, go_program, page_folder, rust_program
+from tests.support.toolchain import browser_path, example_folder, go_program, page_folder, rust_program
 
-BUILT = {"page_files", "go_binary", "rust_binary"}
+BUILT = {"page_files", "example_files", "go_binary", "rust_binary"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,14 +34,21 @@ def page_files() -> Path:
     return page_folder()
 
 
+@pytest.fixture(scope="session")
+def example_files() -> Path:
+    browser_path()
+    return example_folder()
+
+
 @pytest.fixture(scope="module")
 def page_url(page_files: Path) -> Iterator[str]:
-    with page_server(page_files) as url:
-        yield url
+    """Loopback is a secure context to browsers, which js-libp2p needs."""
+    with page_server(page_files, {}) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
-def browser(page_files: Path) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
 
@@ -57,6 +66,13 @@ def open_page(browser: Browser, page_url: str) -> Iterator[Callable[[], JsPeer]]
         yield open_one
     if races := sum(page.races_lost for page in pages):
         warnings.warn(f"dials repeated after the init channel race of @libp2p/webrtc: {races}", stacklevel=1)
+
+
+@pytest.fixture
+def open_example(browser: Browser) -> Iterator[Callable[[], ExamplePage]]:
+    """Opens pages for the example, each in a browser context of its own, as two people have browsers of their own."""
+    with ExitStack() as opened:
+        yield lambda: ExamplePage(opened.enter_context(tab(browser)))
 
 
 @pytest.fixture

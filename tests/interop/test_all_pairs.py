@@ -16,7 +16,7 @@ from tests.support.builds import ROOT
 from tests.support.meeting import meet_and_leave
 from tests.support.peers import Peer
 from tests.support.relay import RelayProcess
-from tests.support.toolchain import GO, JAVASCRIPT, RUST
+from tests.support.toolchain import EXAMPLE, GO, RUST
 
 # The peers are built or installed while fixtures are set up, and their limits are not those of a test.
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(func_only=True)]
@@ -113,5 +113,5 @@ def rust_version() -> str:
 
 
 def js_version() -> str:
-    wanted: dict[str, str] = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
+    wanted: dict[str, str] = json.loads((EXAMPLE / "package.json").read_text())["dependencies"]
     return wanted["libp2p"]

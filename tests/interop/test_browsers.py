@@ -1,13 +1,14 @@
 """Two browsers meet through the relay and go on without it: js-libp2p in headless Chromium, as wallets use it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.browser import JsPeer
-from tests.support.peers import Link, Peer
-from tests.support.placement import connect_beside, wait_until_empty, workers_with_connections
+from tests.support.example import STEPS, ExamplePage, served_example
+from tests.support.placement import land_beside, wait_until_empty, workers_with_connections
 from tests.support.relay import RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
@@ -15,41 +16,26 @@ pytestmark = [pytest.mark.browser, pytest.mark.interop]
 OpenPage = Callable[[], JsPeer]
 
 
-def links_between(peer: Peer, other: Peer) -> list[Link]:
-    return [link for link in peer.links() if link.peer == other.peer_id]
-
-
-def is_direct(link: Link) -> bool:
-    return "/webrtc" in link.address and not link.limited
-
-
 @pytest.mark.parametrize("same_worker", [True, False], ids=["same-worker", "different-workers"])
-def test_two_pages_meet_through_the_relay_and_go_on_without_it(open_page: OpenPage, same_worker: bool) -> None:
-    with RelayProcess(workers=2) as relay:
-        address = relay.address("ws")
-        called, caller = open_page(), open_page()
-
-        listening = called.start(f"{address}/p2p-circuit", "/webrtc")
-        (reachable,) = [one for one in listening if one.startswith(f"{address}/p2p-circuit/webrtc/")]
+def test_two_pages_meet_through_the_relay_and_go_on_without_it(
+    open_example: Callable[[], ExamplePage], example_files: Path, same_worker: bool
+) -> None:
+    with RelayProcess(workers=2) as relay, served_example(example_files, relay.address("ws")) as url:
+        called, caller = open_example(), open_example()
+        called.load(url)
         relay.wait_status(lambda now: now["reservations"] == 1 and now["circuits"] == 0)
+        land_beside(relay, lambda: caller.load(url), caller.unload, same_worker=same_worker)
 
-        caller.start()
-        connect_beside(relay, caller, address, same_worker=same_worker)
-        direct = caller.dial(reachable)
-        assert is_direct(direct)
-        assert any(is_direct(link) for link in links_between(called, caller))
-        # The relayed connection that carried the signalling stays open beside the direct one.
-        assert any(link.limited for link in links_between(caller, called))
-        relay.wait_status(lambda now: now["reservations"] == 1 and now["circuits"] == 1)
-        caller.open_echo(direct)
-        assert caller.say("beside the relay") == "beside the relay"
-
-        caller.hang_up(relay.peer_id)
-        called.hang_up(relay.peer_id)
+        caller.call(called.link())
+        for page in (called, caller):
+            page.wait_step("leave")
+            assert list(page.times_ms()) == list(STEPS)
         wait_until_empty(relay)
 
-        assert caller.say("without the relay") == "without the relay"
-        assert links_between(caller, called) == [direct]
+        caller.say("without the relay")
+        called.wait_heard("without the relay")
+        called.say("nobody else is on the way")
+        caller.wait_heard("nobody else is on the way")
 
 
 def test_a_page_takes_the_relays_identify_and_pings_it(open_page: OpenPage) -> None:

@@ -1,15 +1,15 @@
-"""The locked npm packages: pinned by hash, and installable from whatever registry a machine is set up with."""
+"""The npm packages of example and tests: pinned by hash, and installable from whatever registry a machine has."""
 
 import json
 
-from tests.support.toolchain import JAVASCRIPT
+from tests.support.toolchain import EXAMPLE
 
-LOCK = json.loads((JAVASCRIPT / "package-lock.json").read_text())
-WANTED = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
+LOCK = json.loads((EXAMPLE / "package-lock.json").read_text())
+WANTED = json.loads((EXAMPLE / "package.json").read_text())["dependencies"]
 
 
 def test_the_lock_names_no_address() -> None:
-    assert "://" not in (JAVASCRIPT / "package-lock.json").read_text()
+    assert "://" not in (EXAMPLE / "package-lock.json").read_text()
 
 
 def test_every_package_is_pinned_by_its_hash() -> None:

@@ -8,10 +8,10 @@ from actors.proto.circuit_pb2 import Status
 from config.rates import Rate
 from config.settings import Limits
 from tests.support.builds import ROOT
-from tests.support.toolchain import JAVASCRIPT
+from tests.support.toolchain import EXAMPLE, JAVASCRIPT
 
 DOCUMENT = (ROOT / "docs" / "wallets.md").read_text("utf-8")
-WALLET = (JAVASCRIPT / "wallet.js").read_text("utf-8")
+WALLET = (EXAMPLE / "wallet.js").read_text("utf-8")
 
 
 def table(heading: str) -> list[list[str]]:
@@ -21,15 +21,17 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_the_code_is_the_one_that_the_pages_run() -> None:
+def test_the_code_is_the_one_that_example_and_pages_run() -> None:
     (quoted,) = re.findall(
-        r"^<!-- begin: tests/interop/js/wallet.js -->\n```js\n(.*?)^```\n<!-- end -->$",
+        r"^<!-- begin: examples/browser/wallet.js -->\n```js\n(.*?)^```\n<!-- end -->$",
         DOCUMENT,
         re.MULTILINE | re.DOTALL,
     )
     assert quoted == WALLET
     page = (JAVASCRIPT / "page.js").read_text("utf-8")
-    assert re.search(r"^import \{.*walletSettings.*\} from './wallet.js'$", page, re.MULTILINE)
+    meeting = (EXAMPLE / "meeting.js").read_text("utf-8")
+    for program in (page, meeting):
+        assert re.search(r"^import \{.*walletSettings.*\} from './wallet.js'$", program, re.MULTILINE)
 
 
 def test_every_function_that_the_text_calls_is_in_the_code() -> None:

@@ -1,15 +1,11 @@
-"""Pages in headless Chromium that are js-libp2p peers (tests/interop/js/page.js).
+"""Pages in headless Chromium: js-libp2p peers (tests/interop/js/page.js), and empty ones for other pages.
 
 Every page has a browser context of its own, as two people have browsers of their own. Nothing here may reach beyond
 loopback: no STUN, no updates, no mDNS.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -76,25 +72,6 @@ class JsPeer(Peer):
         return elapsed
 
 
-class _QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class names it so)
-        """Requests of a test page are not worth a line."""
-
-
-@contextmanager
-def page_server(folder: Path) -> Iterator[str]:
-    """Serve a folder on loopback, which browsers take for a secure context; gives the base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietHandler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, name="page-server", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join(timeout=10)
-        server.server_close()
-
-
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless system Chromium, gone with all its processes when the block ends."""
@@ -115,15 +92,22 @@ def js_peer(browser: Browser, url: str, *, any_certificate: bool = False) -> Ite
 
     `any_certificate`: certificates are taken without a word, also those that a test has made.
     """
+    with tab(browser, any_certificate=any_certificate) as page:
+        page.goto(url)
+        page.wait_for_function("() => globalThis.peer !== undefined")
+        yield JsPeer(page)
+
+
+@contextmanager
+def tab(browser: Browser, *, any_certificate: bool = False) -> Iterator[Page]:
+    """An empty page in a context of its own."""
     context = browser.new_context(ignore_https_errors=any_certificate)
     context.set_default_timeout(CALL_TIMEOUT_S * 1000)
     page = context.new_page()
     page.on("console", lambda message: print(f"page: {message.text}"))  # noqa: T201 (pytest shows it on failure)
     page.on("pageerror", lambda error: print(f"page error: {error}"))  # noqa: T201
     try:
-        page.goto(url)
-        page.wait_for_function("() => globalThis.peer !== undefined")
-        yield JsPeer(page)
+        yield page
     finally:
         try:
             context.close()

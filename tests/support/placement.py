@@ -3,9 +3,9 @@
 The kernel picks the worker by the client's source port, so a connection is moved by closing it and opening another.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from tests.support.peers import Peer
 from tests.support.relay import RelayProcess
 
 TRIES = 32  # each lands in the wanted one of two workers every second time
@@ -34,16 +34,18 @@ def home_of_only_connection(relay: RelayProcess) -> str:
     return home
 
 
-def connect_beside(relay: RelayProcess, peer: Peer, address: str, *, same_worker: bool) -> str:
+def land_beside(
+    relay: RelayProcess, connect: Callable[[], object], disconnect: Callable[[], object], *, same_worker: bool
+) -> str:
     """Connect a second peer until it sits in the first one's worker, or until it does not; returns its worker."""
     home = home_of_only_connection(relay)
     for _ in range(TRIES):
-        peer.dial(address)
+        connect()
         connections = wait_connections(relay, 2)
         connections[home] -= 1
         (landed,) = [name for name, more in connections.items() if more]
         if (landed == home) == same_worker:
             return landed
-        peer.hang_up(relay.peer_id)
+        disconnect()
         wait_connections(relay, 1)
     raise AssertionError(f"{TRIES} connections in a row did not land in the wanted worker (first peer: {home})")

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +19,7 @@ from tests.support import builds
 from tests.support.builds import LOCK_FILES, ROOT, BuildError, MissingError
 
 CACHE = ROOT / ".cache" / "interop"
+EXAMPLE = ROOT / "examples" / "browser"
 JAVASCRIPT = ROOT / "tests" / "interop" / "js"
 GO = ROOT / "tests" / "interop" / "go"
 RUST = ROOT / "tests" / "interop" / "rust"
@@ -56,18 +57,19 @@ def browser_path() -> str:
 
 
 def node_modules() -> Path:
-    """The folder with the locked npm packages, installed when the lock has changed."""
+    """The folder with the locked npm packages of the example, installed when the lock has changed."""
     with told_to_the_test():
-        return builds.node_modules(JAVASCRIPT, CACHE)
+        return builds.node_modules(EXAMPLE, CACHE)
 
 
 def page_folder() -> Path:
     """The folder with index.html and page.js, which holds everything that it imports."""
-    modules = node_modules()
-    sources = sorted(path.name for path in JAVASCRIPT.glob("*.js"))
-    key = builds.digest(JAVASCRIPT, *LOCK_FILES, "index.html", *sources)
-    with told_to_the_test():
-        return builds.kept(CACHE, "page", key, lambda folder: _bundle(modules, sources, folder))
+    return _bundled("page", [*_sources(JAVASCRIPT), EXAMPLE / "wallet.js"], _bundle_page)
+
+
+def example_folder() -> Path:
+    """The example, built as `make example` does it."""
+    return _bundled("example", _sources(EXAMPLE), _bundle_example)
 
 
 def go_program() -> Path:
@@ -82,19 +84,34 @@ def rust_program() -> Path:
         return builds.rust_program(RUST, CACHE)
 
 
-def _bundle(modules: Path, sources: list[str], folder: Path) -> None:
-    """The sources lie beside node_modules while they are bundled: that is where imports are looked up."""
-    with tempfile.TemporaryDirectory(dir=modules, prefix="bundle-") as scratch:
-        for name in sources:
-            shutil.copy(JAVASCRIPT / name, Path(scratch) / name)
-        command = [
-            str(modules / "node_modules" / ".bin" / "esbuild"),
-            str(Path(scratch) / "page.js"),
-            "--bundle",
-            "--format=esm",
-            "--target=es2022",
-            "--log-level=warning",
-            f"--outfile={folder / 'page.js'}",
-        ]
-        builds.run(command, modules, BUNDLE_TIMEOUT_S)
-    shutil.copy(JAVASCRIPT / "index.html", folder / "index.html")
+def _sources(folder: Path) -> list[Path]:
+    """What a page is made of."""
+    return sorted(path for path in folder.iterdir() if path.suffix in {".js", ".css", ".html"})
+
+
+def _bundled(kind: str, sources: list[Path], bundle: Callable[[Path], Path]) -> Path:
+    """Bundle copies of the sources beside node_modules: that is where imports are looked up."""
+    modules = node_modules()
+    locked = [EXAMPLE / name for name in LOCK_FILES]
+    names = [str(path.relative_to(ROOT)) for path in [*locked, *sources]]
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=modules, prefix="bundle-") as scratch:
+            for path in [*locked, *sources]:
+                shutil.copy(path, scratch)
+            shutil.copytree(bundle(Path(scratch)), folder, dirs_exist_ok=True)
+
+    with told_to_the_test():
+        return builds.kept(CACHE, kind, builds.digest(ROOT, *names), build)
+
+
+def _bundle_page(folder: Path) -> Path:
+    program = folder.parent / "node_modules" / ".bin" / "esbuild"
+    switches = ["--bundle", "--format=esm", "--target=es2022", "--log-level=warning", "--outdir=dist"]
+    builds.run([str(program), "page.js", "index.html", "--loader:.html=copy", *switches], folder, BUNDLE_TIMEOUT_S)
+    return folder / "dist"
+
+
+def _bundle_example(folder: Path) -> Path:
+    builds.run([required_program("npm"), "run", "--silent", "build"], folder, BUNDLE_TIMEOUT_S)
+    return folder / "dist"

@@ -1,8 +1,8 @@
 /*
  * A js-libp2p peer in a browser page, driven from the tests through `globalThis.peer`.
  *
- * It is what a wallet would write: published packages, the settings of wallet.js, nothing of the relay's own. Every function takes and
- * returns plain JSON, and every wait has an end. It must never repair what goes wrong: a test decides what a failure means.
+ * It is what a wallet would write: published packages, the settings of examples/browser/wallet.js, nothing of the relay's own.
+ * Every function takes and returns plain JSON, and every wait has an end. It must never repair what goes wrong: a test decides what a failure means.
  */
 
 import { peerConnections } from './peer_connections.js'

@@ -1,7 +1,8 @@
 /*
  * How a wallet in a browser starts js-libp2p, becomes reachable through a relay, stays so, and leaves after the call.
  *
- * docs/wallets.md quotes this file whole, and the tests of the relay run it. It must hold nothing that only a test needs.
+ * docs/wallets.md quotes this file whole, the example and the tests of the relay run it. It must hold nothing that only they
+ * need.
  */
 
 import { noise } from '@chainsafe/libp2p-noise'
@@ -15,6 +16,7 @@ import { createLibp2p } from 'libp2p'
 
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 60_000
+const CALL_TRIES = 3
 
 /**
  * What createLibp2p takes. `iceServers` are your STUN servers (left out: those that @libp2p/webrtc names). `insecure` is
@@ -105,6 +107,29 @@ export async function whenReachable (node, signal) {
       signal?.addEventListener('abort', () => { reject(signal.reason) }, { once: true })
     })
   }
+}
+
+/**
+ * A direct connection to whoever can be called at this address. A dial hangs now and then though nothing is wrong; js-libp2p
+ * ends it after 6 s, and the next one begins afresh. What the relay has refused is not asked for again.
+ */
+export async function call (node, address) {
+  for (let left = CALL_TRIES - 1; ; left--) {
+    try {
+      return await node.dial(address) // without a signal: who gives up earlier joins the dial that hangs with the next one
+    } catch (error) {
+      await node.hangUp(address)
+      if (left === 0 || refusal(error) != null) {
+        throw error
+      }
+    }
+  }
+}
+
+/** The status with which a relay has refused a call, such as NO_RESERVATION; undefined when it failed otherwise. */
+export function refusal (error) {
+  const status = /with status ([A-Z_]+)/.exec(error.message)?.[1]
+  return status ?? [...(error.errors ?? []), ...(error.cause == null ? [] : [error.cause])].map(refusal).find(Boolean)
 }
 
 /** Closes the circuits to a peer that there is a direct connection to: they would stay open, and a relay has few. */
