@@ -24,8 +24,9 @@ run: setup ## start the relay with the default configuration
 	@exec $(BIN)/frost-relay run
 
 EXAMPLE := examples/browser
-HOST ?= 127.0.0.1
-PORT ?= 8090
+# Not from the environment: shells and hosting services set variables of these names.
+HOST := 127.0.0.1
+PORT := 8090
 example: setup $(EXAMPLE)/dist ## a page for two browsers, with a relay (HOST=, PORT=, CERT= and KEY=: its README)
 	@exec $(BIN)/python $(EXAMPLE)/serve.py --host "$(HOST)" --port "$(PORT)" --cert "$(CERT)" --key "$(KEY)" --stun "$(STUN)"
 
