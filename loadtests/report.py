@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -15,6 +15,9 @@ from loadtests.runs import Outcome, ratio
 from tests.support.builds import ROOT
 
 DOCS: Final = ROOT / "docs"
+README: Final = ROOT / "README.md"
+README_BEGIN: Final = "<!-- written by make bench -->\n"
+README_END: Final = "<!-- end -->\n"
 REFERENCE: Final = "rust-libp2p"
 
 
@@ -59,12 +62,13 @@ HOW_TO_READ: Final = """\
 
 
 def write(outcomes: Mapping[str, Outcome], runs: int, rounds: int, peers: int) -> None:
-    """docs/bench.md, docs/bench.json, docs/bench.svg."""
+    """docs/bench.md, docs/bench.json, docs/bench.svg, and the table in the README."""
     facts = {"commit": commit(), "date": datetime.now(UTC).date().isoformat(), **describe()}
     found = verdicts(outcomes)
     how = f"{runs} runs of {rounds} rounds; memory after {peers} peers (a quarter of that for js and py)"
     (DOCS / "bench.md").write_text(markdown(outcomes, found, facts, how))
     (DOCS / "bench.svg").write_text(chart.svg(outcomes, REFERENCE))
+    README.write_text(with_table(README.read_text(), "\n".join(_table(outcomes, _both(outcomes[REFERENCE])))))
     stored = {
         "machine": facts,
         "how": how,
@@ -122,6 +126,13 @@ def markdown(outcomes: Mapping[str, Outcome], found: Iterable[Verdict], facts: M
     return "\n".join(lines)
 
 
+def with_table(readme: str, table: str) -> str:
+    """The README with this table between its two marks, in place of the last one."""
+    head, _, rest = readme.partition(README_BEGIN)
+    _, _, tail = rest.partition(README_END)
+    return f"{head}{README_BEGIN}{table}\n{README_END}{tail}"
+
+
 def _table(outcomes: Mapping[str, Outcome], cell: object) -> list[str]:
     assert callable(cell)
     rows = [[name, *(cell(outcome, column) for column in COLUMNS)] for name, outcome in outcomes.items()]
@@ -138,6 +149,16 @@ def _cost(outcome: Outcome, column: Column) -> str:
     if value is None:
         return "fails"
     return f"{value * column.scale:.{column.digits}f} ±{outcome.spread(column.measure) * 50:.0f} %"
+
+
+def _both(reference: Outcome) -> Callable[[Outcome, Column], str]:
+    def cell(outcome: Outcome, column: Column) -> str:
+        value = outcome.median(column.measure)
+        if value is None:
+            return "fails"
+        return f"{value * column.scale:.{column.digits}f} ({_multiple(outcome, reference, column)})"
+
+    return cell
 
 
 def _multiple(outcome: Outcome, reference: Outcome, column: Column) -> str:
