@@ -63,7 +63,7 @@ async def test_na_reaches_a_dialer_that_has_sent_its_data_already(solo: Scene) -
 async def test_ls_lists_what_is_spoken(solo: Scene) -> None:
     client = await solo.dial()
     stream = _raw(client, HEADER + frame(b"ls"))
-    listed = b"".join(frame(name) for name in (identify.PROTOCOL, ping.PROTOCOL, hop.PROTOCOL))
+    listed = b"".join(frame(name) for name in (identify.PROTOCOL, identify.PUSH_PROTOCOL, ping.PROTOCOL, hop.PROTOCOL))
     assert await stream.read(len(HEADER + frame(listed))) == HEADER + frame(listed)
 
 
