@@ -30,8 +30,10 @@ PORT := 8090
 example: setup $(EXAMPLE)/dist ## a page for two browsers, with a relay (HOST=, PORT=, CERT= and KEY=: its README)
 	@exec $(BIN)/python $(EXAMPLE)/serve.py --host "$(HOST)" --port "$(PORT)" --cert "$(CERT)" --key "$(KEY)" --stun "$(STUN)"
 
+# Files of tests at a time; each test waits more than it works.
+JOBS ?= 2
 test: lint ## every gate: linters, types, import contracts, all tests (ARGS="-k name" narrows the tests)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.setup-dev ## ruff, mypy, import contracts
 	$(BIN)/ruff check
