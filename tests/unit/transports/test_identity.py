@@ -246,6 +246,7 @@ def test_ecdsa_over_each_nist_curve_is_accepted(curve: ec.EllipticCurve) -> None
         marshalled(crypto_pb2.ECDSA, ec.generate_private_key(ec.BrainpoolP256R1()).public_key().public_bytes(*SPKI)),
         marshalled(crypto_pb2.RSA, dsa.generate_private_key(1024).public_key().public_bytes(*SPKI)),
     ],
+    ids=lambda _: "key",  # some are random, and a test has to have one name in all processes
 )
 def test_what_is_no_usable_key_is_the_peers_fault(protobuf: bytes) -> None:
     with pytest.raises(PeerKeyError) as caught:
