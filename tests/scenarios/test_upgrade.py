@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from actors import hop, identify, ping
-from actors.proto.identify_pb2 import Identify
 from actors.proto.peer_record_pb2 import PeerRecord
 from actors.voucher import PEER_RECORD_DOMAIN, PEER_RECORD_TYPE, verify_envelope
 from tests.scenarios.scene import Puppet, Scene, counter, gone, joined, port_of, socket_of, still_served, until
@@ -24,7 +23,6 @@ from transports.multistream import HEADER, NA, frame
 from transports.noise import Role, StaticKey
 from transports.proto.crypto_pb2 import KeyType, PublicKey
 from transports.upgrade import Connection
-from transports.varint import delimited
 from transports.wire import Wire
 from transports.yamux_frames import DATA, INITIAL_WINDOW_BYTES, PING, RST, SYN, WINDOW_UPDATE
 
@@ -153,7 +151,8 @@ async def test_identify_says_who_the_relay_is_and_where_the_peer_comes_from(solo
     said = await client.identify()
     relay = parse_peer_id(solo.relay.peer_id)
     assert decode_public_key(said.publicKey).peer_id == relay
-    assert set(said.protocols) == {name.decode() for name in (identify.PROTOCOL, ping.PROTOCOL, hop.PROTOCOL)}
+    spoken = (identify.PROTOCOL, identify.PUSH_PROTOCOL, ping.PROTOCOL, hop.PROTOCOL)
+    assert set(said.protocols) == {name.decode() for name in spoken}
     assert said.agentVersion.startswith("frost-relay/")
     assert said.protocolVersion == "ipfs/0.1.0"
     announced = [text.rpartition("/p2p/")[0] for text in solo.relay.addresses]
@@ -194,16 +193,6 @@ async def test_a_peer_that_does_not_speak_identify_is_served(solo: Scene) -> Non
             self.connection._protocols = ()
 
     await still_served(await solo.reserved(Mute))
-
-
-async def test_identify_push_is_declined_and_changes_nothing(solo: Scene) -> None:
-    client = await solo.dial()
-    said = Identify(agentVersion="pushed", protocols=["/ipfs/id/push/1.0.0"]).SerializeToString()
-    stream = _raw(client, HEADER + frame(b"/ipfs/id/push/1.0.0"))
-    assert await stream.read(len(HEADER + NA)) == HEADER + NA
-    await client.open(b"/ipfs/id/push/1.0.0", delimited(said)).reset()
-    await client.reserve()
-    await still_served(client)
 
 
 async def test_ping_gives_back_what_it_gets_as_often_as_asked(solo: Scene) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import log
 from actors.board import Board, BoardRow
 from actors.certificate import CertificateKeeper
 from tests.support.certificate import loopback_certificate
@@ -50,6 +51,11 @@ def world(tmp_path: Path) -> World:
     world = World(tmp_path)
     world.point_at(world.certificate("first", 30))
     return world
+
+
+@pytest.fixture(autouse=True)
+def _warnings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log.OUTPUT, "threshold", log.WARNING)
 
 
 def test_a_renewed_certificate_is_taken_once_its_files_rest_for_a_look(world: World) -> None:
