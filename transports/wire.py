@@ -1,6 +1,6 @@
 """The edge between a connection and its socket: what WebSocket and TCP have in common.
 
-Output is collected: whatever the events of one loop turn produce for a connection leaves in one write. Must never
+Output is collected: what one read, or one loop turn, produces for a connection leaves in one write. Must never
 hold more output than OUTPUT_LIMIT_BYTES for a peer that does not read: such a peer is closed.
 """
 
