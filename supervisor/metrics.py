@@ -6,6 +6,7 @@ Read only. The counters themselves are defined in actors/metrics.py and written 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -134,9 +135,19 @@ def of_settings(limits: Mapping[str, Any], unannounced: int) -> Iterator[Metric]
     )
 
 
+def _counted(directory: str) -> Iterable[Metric]:
+    """The counters of all processes, added up.
+
+    A process creates its file empty and gives it its size a moment later: one without a byte counts nothing yet.
+    """
+    files = [str(file) for file in Path(directory).glob("*.db") if file.stat().st_size]
+    counted: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    return counted
+
+
 def exposition(directory: str, board: BoardCollector, others: Iterable[Metric]) -> bytes:
     """The answer to a scrape: the counters in the directory, the board, and what else there is."""
-    counted = list(MultiProcessCollector(CollectorRegistry(), path=directory).collect())  # type: ignore[no-untyped-call]
+    counted = list(_counted(directory))
     registry = CollectorRegistry()
     for metrics in (counted, board.collect(), board.go_metrics(counted), others):
         registry.register(_Collected(list(metrics)))
@@ -156,11 +167,9 @@ class _Collected:
 
 def refusals(directory: str) -> dict[str, int]:
     """How many were refused since the relay was started, by reason; from the counters' directory."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
     return {
         sample.labels["reason"]: int(sample.value)
-        for metric in registry.collect()
+        for metric in _counted(directory)
         if metric.name == "frost_relay_refusals"
         for sample in metric.samples
     }
