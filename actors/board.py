@@ -96,6 +96,13 @@ class BoardRow:
     end_code = _Integer(15)
     """How it ended: its exit code, or a signal as a negative number."""
 
+    audited = _Seconds(16)
+    """Since when the registry has compared itself with every worker; 0: there is none. The registry's row only."""
+    audit_differences = _Integer(17)
+    """In how many things they differed."""
+    audit_mended = _Integer(18)
+    """How many differences have been mended since the relay was started."""
+
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers
         self.doubles = doubles

@@ -49,12 +49,13 @@ class Registry:
     """The table. Workers are named by their slot; each must `join` before anything is asked or said in its name.
 
     `notices` collects what other workers than the asking one must be told; who drives the registry sends and clears it.
+    `workers` is for reading (actors/audit.py).
     """
 
     def __init__(self, limits: Limits, epoch: int | None = None, tokens: Tokens | None = None) -> None:
         self.notices: list[tuple[str, Superseded]] = []
         self._limits = limits
-        self._workers: dict[str, Worker] = {}
+        self.workers: dict[str, Worker] = {}
         # Circuit ids must not come again after a restart: 31 random bits, then a counter.
         self._next_circuit = (secrets.randbits(31) if epoch is None else epoch) << 32
         self._reservations: dict[bytes, Reservation] = {}
@@ -109,7 +110,7 @@ class Registry:
         self._clear_expired(now, _EXPIRED_PER_REQUEST)
         held = self._live(peer, now)
         if held is None:
-            reason = self._refuse_reservation(peer, ip, self._workers[worker].tokens.get(connection, ""), now)
+            reason = self._refuse_reservation(peer, ip, self.workers[worker].tokens.get(connection, ""), now)
             if reason is not None:
                 return reason
             self._reservation_rate_of_peer.charge(peer, now)
@@ -119,7 +120,7 @@ class Registry:
             if held.connection != connection or held.worker.name != worker:
                 self.notices.append((held.worker.name, Superseded(peer, held.connection)))
         expires_s = whole_second(now + self._limits.reservation_ttl_s)
-        self._hold(Reservation(peer, self._workers[worker], connection, ip, expires_s))
+        self._hold(Reservation(peer, self.workers[worker], connection, ip, expires_s))
         return Grant(expires_s, replaced=held is not None)
 
     def _refuse_reservation(self, peer: bytes, ip: str, token: str, now: float) -> Reason | None:
@@ -139,7 +140,7 @@ class Registry:
 
     def release(self, worker: str, peer: bytes, connection: int) -> None:
         """Ends the reservation of `peer`, if this connection of this worker still holds it."""
-        held = self._workers[worker].reservations.get(connection)
+        held = self.workers[worker].reservations.get(connection)
         if held is not None and held.peer == peer:
             self._end_reservation(held)
 
@@ -186,7 +187,7 @@ class Registry:
         self._circuit_rate_of_ip.charge(source_ip, now)
         circuit = self._next_circuit
         self._next_circuit += 1
-        self._own_circuit(circuit, Circuit(source, target, self._workers[worker]))
+        self._own_circuit(circuit, Circuit(source, target, self.workers[worker]))
         return CircuitGrant(circuit, held.worker.name, held.connection)
 
     def _refuse_circuit(self, source: bytes, target: bytes, source_ip: str, now: float) -> Reason | None:
@@ -206,7 +207,7 @@ class Registry:
 
     def close_circuit(self, worker: str, circuit: int) -> None:
         """The circuit has ended, if this worker owns it."""
-        ended = self._workers[worker].circuits.pop(circuit, None)
+        ended = self.workers[worker].circuits.pop(circuit, None)
         if ended is not None:
             self._circuit_count -= 1
             self._circuits_of_source.subtract(ended.source)
@@ -223,7 +224,7 @@ class Registry:
     def connected(self, worker: str, connection: int, ip: str, token: str = "") -> Reason | None:
         """Counts a connection; or the reason for which it must be closed, and then it is not counted."""
         limits = self._limits
-        if connection in self._workers[worker].connections:
+        if connection in self.workers[worker].connections:
             return None
         if self._connection_count >= limits.max_connections:
             return Reason.CONNECTIONS_FULL
@@ -231,12 +232,12 @@ class Registry:
             return Reason.CONNECTIONS_PER_IP
         if token and _reached(self._connections_of_token.get(token, 0), self._token(token).max_connections):
             return Reason.CONNECTIONS_PER_TOKEN
-        self._count_connection(self._workers[worker], connection, ip, token)
+        self._count_connection(self.workers[worker], connection, ip, token)
         return None
 
     def disconnected(self, worker: str, connection: int) -> None:
         """A connection has ended, and with it the reservation on it."""
-        holder = self._workers[worker]
+        holder = self.workers[worker]
         held = holder.reservations.get(connection)
         if held is not None:
             self._end_reservation(held)
@@ -265,7 +266,7 @@ class Registry:
     def join(self, worker: str) -> None:
         """A worker process is there. What another one of the same name held is freed: it is dead, or says it anew."""
         self.worker_gone(worker)
-        self._workers[worker] = Worker(worker)
+        self.workers[worker] = Worker(worker)
 
     def declare(
         self,
@@ -277,7 +278,7 @@ class Registry:
         tokens: Iterable[tuple[int, str]] = (),
     ) -> None:
         """Takes over what a worker was granted before; may be called in parts and in any order of workers."""
-        holder = self._workers[worker]
+        holder = self.workers[worker]
         token_of = dict(tokens)
         for connection, ip in connections:
             if connection not in holder.connections:
@@ -304,7 +305,7 @@ class Registry:
 
     def worker_gone(self, worker: str) -> None:
         """Frees at once all that a worker held; nothing happens if it never joined."""
-        gone = self._workers.pop(worker, None)
+        gone = self.workers.pop(worker, None)
         if gone is None:
             return
         for held in list(gone.reservations.values()):

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from actors import log
 from actors.limits import Reason
 from actors.registry_protocol import (
+    Ask,
     CircuitGranted,
     CloseCircuit,
     Connected,
@@ -26,13 +27,16 @@ from actors.registry_protocol import (
     FromWorker,
     Granted,
     Hello,
+    Inventory,
     OpenCircuit,
     Refused,
     RegistryLinkError,
     Release,
     Reserve,
     Superseded,
+    Tally,
     encode_frames,
+    in_parts,
     same_user,
 )
 
@@ -42,7 +46,6 @@ MAX_PENDING: Final = 4096
 """Requests without an answer, of one worker; more are refused at once."""
 
 _MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024  # what 500,000 peers take to declare
-_DECLARED_PER_FRAME: Final = 4096  # of each kind: under 1 MiB a frame, and a pause of a few ms for the registry
 _LINGER_S: Final = 0.05  # how long what is only counted may wait for company
 _LINGERING: Final = 64  # how many may
 _FIRST_PAUSE_S: Final = 0.05
@@ -108,8 +111,8 @@ class RegistryLink:
     """The link of the worker `worker_name` to the registry that serves the Unix socket `path`.
 
     `declare` returns what the worker holds now: everything granted to it and not given back, as a Hello with `more`
-    unset. `on_evict` is told of connections that must be closed, `on_superseded` of reservations that moved to another
-    connection. `clock` is CLOCK_MONOTONIC in seconds.
+    unset, and `tally` how much that is. `on_evict` is told of connections that must be closed, `on_superseded` of
+    reservations that moved to another connection. `clock` is CLOCK_MONOTONIC in seconds.
 
     A `done` callback is called exactly once, never from within the call that it was given to. It may be called after
     the connection it was about has ended; then the caller gives back what was granted (`release`, `close_circuit`).
@@ -120,6 +123,7 @@ class RegistryLink:
         path: str,
         worker_name: str,
         declare: Callable[[], Hello],
+        tally: Callable[[], Tally],
         on_evict: Callable[[Evict], None],
         on_superseded: Callable[[Superseded], None],
         loop: asyncio.AbstractEventLoop,
@@ -131,6 +135,7 @@ class RegistryLink:
         self._path = path
         self._worker_name = worker_name
         self._declare = declare
+        self._tally = tally
         self._on_evict = on_evict
         self._on_superseded = on_superseded
         self._loop = loop
@@ -258,6 +263,8 @@ class RegistryLink:
             self._call(self._on_evict, message)
         elif isinstance(message, Superseded):
             self._call(self._on_superseded, message)
+        elif isinstance(message, Ask):
+            self._call(self._tell, message)
         elif (pending := self._pending.pop(message.request, None)) is not None:
             if isinstance(pending.request, Reserve):
                 self._unclaimed.discard(pending.request.connection)
@@ -265,6 +272,14 @@ class RegistryLink:
             self._call(pending.done, message)
         elif (request := self._late.pop(message.request, None)) is not None:
             self._give_back(request, message)
+
+    def _tell(self, ask: Ask) -> None:
+        """What the worker holds, behind all that it has said so far."""
+        if not ask.whole:
+            self._send(self._tally())
+            return
+        for part in in_parts(self._declare()):
+            self._send(Inventory(*part))
 
     def _is_last_reserve(self, request: Reserve) -> bool:
         """Whether no later Reserve of its connection is unanswered; `request` itself is answered now."""
@@ -346,14 +361,7 @@ class RegistryLink:
     def _declaration(self) -> Iterator[FromWorker]:
         """What the worker holds, in parts."""
         whole = self._declare()
-        longest = max(len(whole.reservations), len(whole.circuits), len(whole.connections), 1)
-        tokens = dict(whole.tokens)
-        for start in range(0, longest, _DECLARED_PER_FRAME):
-            cut = slice(start, start + _DECLARED_PER_FRAME)
-            part = whole.reservations[cut], whole.circuits[cut], whole.connections[cut]
-            more = cut.stop < longest
-            part_tokens = [(connection, tokens[connection]) for connection, _ in part[2] if connection in tokens]
-            if start:
-                yield Declare(*part, more, part_tokens)
-            else:
-                yield Hello(self._worker_name, whole.pid, *part, more, part_tokens)
+        parts = in_parts(whole)
+        yield Hello(self._worker_name, whole.pid, *next(parts))
+        for part in parts:
+            yield Declare(*part)

@@ -5,8 +5,8 @@ write. No I/O here but for the question who sits at the other end of a socket. I
 too long, cannot be decoded or is not of this direction raises RegistryLinkError, which ends the link.
 
     worker -> registry   Hello, then Declare for the rest of what it holds; Reserve, Release, OpenCircuit, CloseCircuit,
-                         Connected, Disconnected
-    registry -> worker   Granted, CircuitGranted, Refused (each answers a request), Evict, Superseded
+                         Connected, Disconnected; Tally, Inventory (each answers Ask)
+    registry -> worker   Granted, CircuitGranted, Refused (each answers a request), Evict, Superseded, Ask
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from actors.limits import Reason
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 """Longest message that is sent or taken, without its length."""
 
+_DECLARED_PER_FRAME: Final = 4096  # of each kind: under 1 MiB a frame, and a pause of a few ms for the registry
 _LENGTH: Final = struct.Struct(">I")
 _PEER_CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid: struct ucred of unix(7)
 
@@ -157,9 +158,49 @@ class Superseded(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False)
     connection: int
 
 
-Request = Reserve | Release | OpenCircuit | CloseCircuit | Connected | Disconnected
+class Ask(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """How much does the worker hold? Answered by Tally; `whole`: what does it hold? Answered by Inventory."""
+
+    whole: bool
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """What a worker holds now: of each kind how many, and the sum of their numbers (actors/audit.py)."""
+
+    reservations: tuple[int, int]
+    circuits: tuple[int, int]
+    connections: tuple[int, int]
+
+
+class Inventory(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """All that a worker holds now, or a part of it; `more`: the next follows at once."""
+
+    reservations: list[Held]
+    circuits: list[HeldCircuit]
+    connections: list[tuple[int, str]]
+    more: bool = False
+    tokens: list[tuple[int, str]] = []
+
+
+Request = Reserve | Release | OpenCircuit | CloseCircuit | Connected | Disconnected | Tally | Inventory
 FromWorker = Hello | Declare | Request
-FromRegistry = Granted | CircuitGranted | Refused | Evict | Superseded
+FromRegistry = Granted | CircuitGranted | Refused | Evict | Superseded | Ask
+
+
+Part = tuple[list[Held], list[HeldCircuit], list[tuple[int, str]], bool, list[tuple[int, str]]]
+"""The fields of a Declare or an Inventory."""
+
+
+def in_parts(whole: Hello) -> Iterator[Part]:
+    """What a worker holds, cut into as many parts as it takes; at least one."""
+    longest = max(len(whole.reservations), len(whole.circuits), len(whole.connections), 1)
+    tokens = dict(whole.tokens)
+    for start in range(0, longest, _DECLARED_PER_FRAME):
+        cut = slice(start, start + _DECLARED_PER_FRAME)
+        connections = whole.connections[cut]
+        part_tokens = [(connection, tokens[connection]) for connection, _ in connections if connection in tokens]
+        yield whole.reservations[cut], whole.circuits[cut], connections, cut.stop < longest, part_tokens
+
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FROM_WORKER: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final, assert_never, cast
 
 from actors import log
+from actors.audit import Auditor, Mended
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.registry import Registry
@@ -32,16 +33,19 @@ from actors.registry_protocol import (
     FromWorker,
     Granted,
     Hello,
+    Inventory,
     OpenCircuit,
     Refused,
     RegistryLinkError,
     Release,
     Request,
     Reserve,
+    Tally,
     encode_frames,
     same_user,
 )
 from actors.tokens import Tokens
+from config.settings import Supervision
 
 SOCKET_NAME: Final = "registry.sock"
 GATHER_S: Final = 1.0
@@ -101,7 +105,8 @@ class RegistryServer:
 
     `expected` names the workers that are there already if this registry replaces one that died: until all of them have
     declared what they hold, or `gather_s` has passed, every request waits. Otherwise slots would be granted twice and
-    peers be called unreserved that are not. `on_change` is called after whatever may have changed the counts.
+    peers be called unreserved that are not. `on_change` is called after whatever may have changed the counts. Every
+    `audit_interval_s` each worker is asked what it holds (actors/audit.py).
     """
 
     def __init__(
@@ -112,8 +117,11 @@ class RegistryServer:
         *,
         expected: Collection[str] = (),
         gather_s: float = GATHER_S,
+        audit_interval_s: float = Supervision().audit_interval_s,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        self.auditor = Auditor(registry)
+        self.audit_interval_s = audit_interval_s
         self._registry = registry
         self._path = path
         self._clock = clock
@@ -138,6 +146,7 @@ class RegistryServer:
         os.chmod(self._path, 0o600)
         self._server = await self._loop.create_unix_server(lambda: _WorkerLink(self), sock=sock, backlog=_BACKLOG)
         self._timers["expiry"] = self._loop.call_later(_EXPIRY_S, self._expire)
+        self._timers["audit"] = self._loop.call_later(self.audit_interval_s, self._audit)
         if self._awaited:
             self._timers["gather"] = self._loop.call_later(self._gather_s, self._stop_waiting)
 
@@ -166,6 +175,7 @@ class RegistryServer:
         if self._link_of.get(link.worker) is link:
             del self._link_of[link.worker]
             self._registry.worker_gone(link.worker)
+            self.auditor.gone(link.worker)
             self._on_change()
 
     def take(self, link: _WorkerLink, messages: list[FromWorker]) -> None:
@@ -216,6 +226,7 @@ class RegistryServer:
         link.worker = hello.worker
         self._link_of[hello.worker] = link
         self._registry.join(hello.worker)
+        self.auditor.joined(hello.worker, self._clock())
         _logger.info("worker joined", worker=hello.worker, pid=hello.pid)
 
     def _declare(self, link: _WorkerLink, part: Hello | Declare, now: float) -> None:
@@ -259,6 +270,8 @@ class RegistryServer:
                     self._send(link, Evict(message.connection, reason))
             case Disconnected():
                 registry.disconnected(worker, message.connection)
+            case Tally() | Inventory():
+                self._compare(worker, message, now)
             case _:
                 assert_never(message)
 
@@ -269,6 +282,25 @@ class RegistryServer:
         self._timers["expiry"] = self._loop.call_later(_EXPIRY_S if done else _EXPIRY_BUSY_S, self._expire)
         self._on_change()
 
+    def _compare(self, worker: str, said: Tally | Inventory, now: float) -> None:
+        if isinstance(said, Tally):
+            self.auditor.take_tally(worker, said, now)
+        elif (mended := self.auditor.take_inventory(worker, said, now)) is not None:
+            _say_mended(worker, mended)
+
+    def _audit(self) -> None:
+        self._timers["audit"] = self._loop.call_later(self.audit_interval_s, self._audit)
+        if not self._awaited:
+            for worker, link in self._link_of.items():
+                self._send(link, self.auditor.question(worker))
+            self._finish()
+
+
+def _say_mended(worker: str, mended: Mended) -> None:
+    freed = {f"freed_{kind}s": times for kind, times in sorted(mended.freed.items())}
+    counted = {f"counted_{kind}s": times for kind, times in sorted(mended.counted.items())}
+    _logger.warning("audit has mended the registry", worker=worker, **freed, **counted)
+
 
 class RegistryActor(LoopActor):
     """The process that grants. Its row on the board shows the totals of all workers."""
@@ -278,8 +310,14 @@ class RegistryActor(LoopActor):
         path = os.path.join(self.boot.runtime_dir, SOCKET_NAME)
         self._registry = Registry(self.boot.settings.limits, tokens=Tokens(self.boot.tokens or ()))
         self._server = RegistryServer(
-            self._registry, path, time.monotonic, expected=self._left_behind(path), on_change=self._show_counts
+            self._registry,
+            path,
+            time.monotonic,
+            expected=self._left_behind(path),
+            audit_interval_s=self.boot.settings.supervision.audit_interval_s,
+            on_change=self._show_counts,
         )
+        self._mended_before = self.row.audit_mended
         await self._server.start()
 
     async def stop(self) -> None:
@@ -290,6 +328,7 @@ class RegistryActor(LoopActor):
         """Grants by other limits from now on."""
         self._registry.change_limits(self.boot.settings.limits, time.monotonic())
         self._registry.change_tokens(Tokens(self.boot.tokens or ()))
+        self._server.audit_interval_s = self.boot.settings.supervision.audit_interval_s
 
     def _left_behind(self, path: str) -> list[str]:
         """The workers that a registry which died has left behind; none if there was no registry before."""
@@ -299,3 +338,7 @@ class RegistryActor(LoopActor):
         self.row.reservations = self._registry.reservation_count
         self.row.circuits = self._registry.circuit_count
         self.row.connections = self._registry.connection_count
+        auditor = self._server.auditor
+        self.row.audited = auditor.audited_s
+        self.row.audit_differences = auditor.differences
+        self.row.audit_mended = self._mended_before + auditor.mended

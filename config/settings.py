@@ -138,7 +138,7 @@ class Log(_Table, frozen=True, kw_only=True):
 
 
 class Supervision(_Table, frozen=True, kw_only=True):
-    """How long the supervisor waits."""
+    """How long the supervisor waits, and how often the registry looks."""
 
     hang_timeout_s: Annotated[float, Meta(ge=2.0, le=3600)] = 10.0
     """A process whose heart (one beat a second) is silent for this long is killed and replaced."""
@@ -146,6 +146,8 @@ class Supervision(_Table, frozen=True, kw_only=True):
     """The longest pause before a process that keeps dying is started again."""
     stop_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
     """How long a process may take to end in order before it is killed."""
+    audit_interval_s: Annotated[float, Meta(ge=0.5, le=3600)] = 10.0
+    """How often the registry asks each worker how much it holds."""
     drain_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     """How long circuits may go on after SIGTERM before the relay ends. 0: it ends at once."""
 

@@ -145,6 +145,17 @@ def _counted(directory: str) -> Iterable[Metric]:
     return counted
 
 
+def of_audit(registry: BoardRow, now_s: float) -> Iterator[Metric]:
+    """What the registry's audit has found, from its row of the board."""
+    name = "frost_relay_registry_audit"
+    if registry.audited:
+        age_s = now_s - registry.audited
+        yield GaugeMetricFamily(f"{name}_age_seconds", "Since when every worker has been compared.", age_s)
+    text = "Slots that registry and workers did not agree about at the latest audit."
+    yield GaugeMetricFamily(f"{name}_differences", text, registry.audit_differences)
+    yield CounterMetricFamily(f"{name}_mended", "Such slots that were mended.", registry.audit_mended)
+
+
 def exposition(directory: str, board: BoardCollector, others: Iterable[Metric]) -> bytes:
     """The answer to a scrape: the counters in the directory, the board, and what else there is."""
     counted = list(_counted(directory))

@@ -20,7 +20,7 @@ from config.load import to_tables
 from supervisor.admin.memory import read_cpu_seconds
 from supervisor.canary import record
 from supervisor.canary.record import Record
-from supervisor.metrics import BoardCollector, certificates, of_settings, totals
+from supervisor.metrics import BoardCollector, certificates, of_audit, of_settings, totals
 from transports.identity import HostKey, peer_id_text
 
 
@@ -42,6 +42,7 @@ class Status:
         self._clock = clock
         self._started = min(row.since for slot, row in self._places if slot.role == "main")
         self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
+        self._registry = next(row for slot, row in self._places if slot.role == "registry")
         self._peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
         self._version = importlib.metadata.version("frost-relay")
         self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s(), cpu_seconds)
@@ -102,6 +103,7 @@ class Status:
                 for slot, row in self._places
             ],
             "canary": canary.document() if (canary := self.canary()) else None,
+            "audit": self._audit(),
         }
 
     def unannounced(self) -> list[Unannounced]:
@@ -109,11 +111,17 @@ class Status:
         return [each for each in kept(self._runtime_dir) if each.host not in self._announced_hosts]
 
     def metrics(self) -> Iterator[Metric]:
-        """What only settings, hosts and the canary tell."""
+        """What only settings, hosts, the registry's audit and the canary tell."""
         yield from of_settings(self._limits, len(self.unannounced()))
+        yield from of_audit(self._registry, self._clock())
         canary = self.canary()
         if canary is not None:
             yield from canary.metrics()
+
+    def _audit(self) -> dict[str, Any]:
+        registry = self._registry
+        age_s = round(self._clock() - registry.audited, 3) if registry.audited else None
+        return {"age_s": age_s, "differences": registry.audit_differences, "mended": registry.audit_mended}
 
     def _process(self, row: BoardRow) -> dict[str, Any]:
         return {

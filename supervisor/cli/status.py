@@ -78,6 +78,7 @@ def render(document: dict[str, Any]) -> str:
     lines = [
         f"FROST Relay {document['version']}  {document['peer_id']}",
         f"{'ready' if document['ready'] else 'not ready'}, up {duration(document['uptime_s'])}, memory {size(memory)}",
+        _audit(**document["audit"]),
         "",
         *table(("HELD", "NOW", "LIMIT"), [_total(document, name) for name in _TOTALS], right=("NOW", "LIMIT")),
         "",
@@ -107,6 +108,13 @@ def _notices(document: dict[str, Any]) -> Iterator[str]:
             yield shorten(f"the last reload changed nothing: {outcome['error']}", _COLUMNS, placeholder=" …")
         if outcome["needs_restart"]:
             yield shorten(f"waits for a restart: {', '.join(outcome['needs_restart'])}", _COLUMNS, placeholder=" …")
+
+
+def _audit(age_s: float | None, differences: int, mended: int) -> str:
+    if age_s is None:
+        return "audit of the registry: not yet"
+    found = f"{differences} slots differ" if differences else "nothing differs"
+    return f"audit of the registry, {duration(age_s)} ago: {found}, {mended} mended since start"
 
 
 def _total(document: dict[str, Any], name: str) -> tuple[str, int, int]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import uvloop
 
+from actors.audit import tally
 from actors.registry import Registry
 from actors.registry_link import RegistryLink
 from actors.registry_protocol import (
@@ -25,6 +26,7 @@ from actors.registry_protocol import (
     Hello,
     Refused,
     Superseded,
+    Tally,
     encode_frames,
 )
 from actors.registry_server import RegistryServer
@@ -74,11 +76,20 @@ class LinkedWorker:
             str(path),
             name,
             lambda: Hello(name, 1, *self.holds),
+            self._tally,
             self.evicted.append,
             self.superseded.append,
             asyncio.get_running_loop(),
             lambda: time.monotonic() + self.passed_s,
             **{"answer_s": 60.0, **options},
+        )
+
+    def _tally(self) -> Tally:
+        reservations, circuits, connections = self.holds
+        return tally(
+            [held.connection for held in reservations],
+            [held.circuit for held in circuits],
+            [connection for connection, _ in connections],
         )
 
     def let_pass(self, seconds: float) -> None:

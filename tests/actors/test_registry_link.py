@@ -10,6 +10,7 @@ import pytest
 from actors.limits import Reason
 from actors.registry import Registry
 from actors.registry_protocol import (
+    Ask,
     CircuitGranted,
     Connected,
     Declare,
@@ -19,10 +20,12 @@ from actors.registry_protocol import (
     Held,
     HeldCircuit,
     Hello,
+    Inventory,
     OpenCircuit,
     Refused,
     Reserve,
     Superseded,
+    Tally,
 )
 from config.settings import Limits
 from tests.actors.registry_ends import LinkedWorker, ScriptedRegistry, run, serve, until
@@ -115,6 +118,30 @@ def test_answers_reach_those_who_asked_whatever_their_order(path: Path) -> None:
         registry.say(CircuitGranted(2, 9, "w", 1), Granted(1, 5.0, replaced=False), Granted(1, 6.0, replaced=False))
         await until(lambda: len(got) == 2)
         assert got == {"a": Granted(1, 5.0, replaced=False), "b": CircuitGranted(2, 9, "w", 1)}
+        await worker.link.stop()
+        await registry.end()
+
+    run(main())
+
+
+def test_the_worker_says_how_much_it_holds_and_what_behind_all_that_it_said_before(path: Path) -> None:
+    async def main() -> None:
+        registry = await ScriptedRegistry.at(path)
+        worker = await LinkedWorker(path).join()
+        await until(lambda: registry.heard)
+        circuit = HeldCircuit(9, b"a", b"b", "ip")
+        worker.holds = ([], [circuit], [(number, "ip") for number in range(1, 5001)])
+        worker.link.connected(5000, "ip")  # waits for company
+        registry.say(Ask(whole=False))
+        await until(lambda: len(registry.heard) == 3)
+        assert registry.heard[1:] == [Connected(5000, "ip"), Tally((0, 0), (1, 9), (5000, 12_502_500))]
+        registry.say(Ask(whole=True))
+        await until(lambda: len(registry.heard) == 5)
+        first, last = registry.heard[3:]
+        assert isinstance(first, Inventory)
+        assert isinstance(last, Inventory)
+        assert (first.circuits, first.more, len(first.connections)) == ([circuit], True, 4096)
+        assert (last.circuits, last.more, len(last.connections)) == ([], False, 904)
         await worker.link.stop()
         await registry.end()
 

@@ -259,7 +259,7 @@ class RegistryMachine(RuleBasedStateMachine):
         held = table._reservations.values()
         assert sum(map(len, table._calendar._entries.values())) == len(held)
         assert sum(table._reservations_of_ip.values()) == len(held)
-        assert sum(len(worker.reservations) for worker in table._workers.values()) == len(held)
+        assert sum(len(worker.reservations) for worker in table.workers.values()) == len(held)
         assert sum(table._circuits_of_source.values()) == sum(table._circuits_of_target.values()) == table.circuit_count
         assert sum(table._connections_of_ip.values()) == table.connection_count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from actors import registry_server
 from actors.limits import Reason
 from actors.registry import Registry
 from actors.registry_protocol import (
+    Ask,
     CircuitGranted,
     Connected,
     Declare,
@@ -25,6 +27,7 @@ from actors.registry_protocol import (
     Reserve,
     encode_frames,
 )
+from actors.registry_server import RegistryServer
 from config.rates import Rate
 from config.settings import Limits
 from tests.actors.registry_ends import LinkedWorker, RawWorker, run, serve, until
@@ -238,6 +241,56 @@ def test_expired_reservations_are_cleared_away_without_being_asked_for(path: Pat
         await until(lambda: registry.reservation_count == 0)
         assert counts[-1] == 0
         assert 600 - 256 in counts  # a bounded number in one pass
+        worker.socket.close()
+        await server.stop()
+
+    run(main())
+
+
+class Ahead:
+    """A clock that runs so many seconds ahead for each time that it is asked."""
+
+    def __init__(self, step_s: float) -> None:
+        self._now_s, self._step_s = time.monotonic(), step_s
+
+    def __call__(self) -> float:
+        self._now_s += self._step_s
+        return self._now_s
+
+
+def test_what_differs_from_a_worker_is_found_mended_and_told(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        registry = Registry(Limits())
+        server = RegistryServer(registry, str(path), Ahead(1.0), audit_interval_s=0.01)
+        await server.start()
+        worker, other = await LinkedWorker(path, "left").join(), await LinkedWorker(path, "right").join()
+        worker.holds = ([], [], [(1, "ip")])
+        worker.link.connected(1, "ip")
+        assert isinstance(await worker.reserve(1), Granted)  # the worker says later that it holds none
+        await until(lambda: server.auditor.mended)
+        await until(lambda: not server.auditor.differences)
+        assert (registry.reservation_count, registry.connection_count) == (0, 1)
+        await worker.link.stop()
+        await other.link.stop()
+        await server.stop()
+
+    run(main())
+    log = capfd.readouterr().err
+    assert "audit has mended the registry worker=left freed_reservations=1" in log
+    assert "worker=right freed" not in log
+
+
+def test_nobody_is_audited_while_others_are_awaited(path: Path) -> None:
+    async def main() -> None:
+        server = await serve(path, expected=("w", "late"), gather_s=60.0, audit_interval_s=0.005)
+        worker = RawWorker(path)
+        await worker.say(encode_frames([HELLO]))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                raise AssertionError(await worker.read())
+        late = await LinkedWorker(path, "late").join()
+        assert await worker.read() == [Ask(whole=False)]
+        await late.link.stop()
         worker.socket.close()
         await server.stop()
 

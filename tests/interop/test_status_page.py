@@ -210,12 +210,14 @@ RARE: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
             "reload": {"outcomes": [{**REFUSED, "ok": True, "needs_restart": ["admin.listen"], "late": ["registry"]}]},
             "reservations": 922,
             "canary": CANARY,
+            "audit": {"age_s": 1.0, "differences": 0, "mended": 3},
         },
         (
             "Changed in the settings, and waiting for a restart: admin.listen.",
             "Not yet living by the new settings: registry.",
             "Few reservations are left: 922 of limits.max_reservations = 1,024.",
             "at 'reserve': it is full. Raise it.",
+            "did not agree about 3 slots since the start",
         ),
     ),
 )

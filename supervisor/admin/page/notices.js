@@ -9,7 +9,7 @@ export const RECENT_S = 600;
 export const LIMITED = { reservations: "max_reservations", circuits: "max_circuits", connections: "max_connections" };
 
 export function notices(status) {
-  return [...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status)];
+  return [...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status), ...audit(status)];
 }
 
 function* full(status) {
@@ -54,4 +54,9 @@ function* announced(status) {
   for (const { host, announce } of status.unannounced ?? []) {
     yield [`Peers come by ${host}, which no announced address has, and will not find their way back. Add "${announce}" to announce.addresses.`, true];
   }
+}
+
+function* audit(status) {
+  const mended = status.audit?.mended;
+  if (mended) yield [`The registry and its workers did not agree about ${count(mended)} slots since the start; the audit has mended them. The log says which.`, false];
 }

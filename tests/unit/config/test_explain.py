@@ -94,6 +94,7 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     "log.privacy": ('one of "off", "strict"', [5, True, [], {}, "", "on"], ["off", "strict"]),
     "supervision.hang_timeout_s": ("a number from 2 to 3600", [*NOT_A_FLOAT, 1.9, 3601], [2, 3600]),
     "supervision.backoff_max_s": ("a number from 0.1 to 3600", [*NOT_A_FLOAT, 0, 3601], [0.1, 3600]),
+    "supervision.audit_interval_s": ("a number from 0.5 to 3600", [*NOT_A_FLOAT, 0.4, 3601], [0.5, 3600]),
     "supervision.drain_timeout_s": ("a number from 0 to 86400", [*NOT_A_FLOAT, -1, 86_401], [0, 86_400]),
     "supervision.stop_timeout_s": ("a number from 0.1 to 60", [*NOT_A_FLOAT, 0, 60.5], [0.1, 60]),
 }

@@ -114,7 +114,7 @@ ANY = {
     )),
     "log.level", "log.format", "log.privacy",
     "supervision.hang_timeout_s", "supervision.backoff_max_s", "supervision.stop_timeout_s",
-    "supervision.drain_timeout_s",
+    "supervision.audit_interval_s", "supervision.drain_timeout_s",
 }  # fmt: skip
 
 

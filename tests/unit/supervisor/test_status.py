@@ -53,7 +53,7 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert list(document) == [
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
         "reservations", "circuits", "connections", "memory_bytes", "pending_handshakes",
-        "unannounced", "certificates", "reload", "workers", "canary",
+        "unannounced", "certificates", "reload", "workers", "canary", "audit",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
@@ -75,6 +75,18 @@ def test_a_process_that_was_replaced_says_how_the_one_before_ended_and_since_whe
     worker = status.document()["workers"][4]
     assert worker["last_end"]["how"] == "exit code 70"
     assert worker["uptime_s"] == 0.0
+
+
+def test_the_audit_is_shown_with_its_age_and_as_metrics() -> None:
+    board, status = make()
+    assert status.document()["audit"] == {"age_s": None, "differences": 0, "mended": 0}
+    registry = board.row(3)
+    registry.audited, registry.audit_differences, registry.audit_mended = 1010.0, 2, 5
+    assert status.document()["audit"] == {"age_s": 2.5, "differences": 2, "mended": 5}
+    samples = {sample.name: sample.value for metric in status.metrics() for sample in metric.samples}
+    assert samples["frost_relay_registry_audit_age_seconds"] == 2.5
+    assert samples["frost_relay_registry_audit_differences"] == 2
+    assert samples["frost_relay_registry_audit_mended_total"] == 5
 
 
 def test_memory_is_that_of_all_processes_and_handshakes_those_of_the_listeners() -> None:

@@ -19,6 +19,7 @@ def document(**changed: Any) -> dict[str, Any]:
                     {"name": "wss-65535/15", "role": "listener", **process},
                     {"name": "tcp-9090/0", "role": "listener", **process, "state": "starting", "pid": 0}],
         "certificates": [], "reload": {"begun": 0, "outcomes": []},
+        "audit": {"age_s": 4.2, "differences": 0, "mended": 0},
         **changed,
     }  # fmt: skip
 
@@ -51,6 +52,16 @@ def test_refusals_are_shown_by_reason_and_zeros_are_not() -> None:
 
 def test_a_relay_that_is_not_ready_says_so() -> None:
     assert "\nnot ready, up 1d 3h" in render(document(ready=False))
+
+
+def test_what_the_audit_found_is_told_in_one_line() -> None:
+    assert "\naudit of the registry, 4s ago: nothing differs, 0 mended since start\n" in render(document())
+    found = render(document(audit={"age_s": 10**6, "differences": 9_999, "mended": 99_999}))
+    assert "9999 slots differ, 99999 mended" in found
+    assert max(map(len, found.splitlines())) <= 80
+    assert "\naudit of the registry: not yet\n" in render(
+        document(audit={"age_s": None, "differences": 0, "mended": 0})
+    )
 
 
 def test_the_end_of_a_certificate_and_the_last_reload_are_told_in_a_line_each() -> None:
