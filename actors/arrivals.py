@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -104,16 +105,22 @@ class Arrivals:
 
 
 def _keep(directory: str, found: Unannounced) -> bool:
-    """Write it down for the admin process; False when it is there already, or the directory is full."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    if len(os.listdir(directory)) >= MAX_HOSTS:
-        return False
-    name = blake2b(found.host.encode(), digest_size=16).hexdigest()
+    """Write it down for the admin process; False when it is there already, or the directory has as many as it may.
+
+    When it cannot be written (a full disk), nobody else knows: then each worker that sees it says so.
+    """
+    path = os.path.join(directory, blake2b(found.host.encode(), digest_size=16).hexdigest())
     try:
-        with open(os.path.join(directory, name), "x", encoding="utf-8") as file:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if len(os.listdir(directory)) >= MAX_HOSTS:
+            return False
+        with open(path, "x", encoding="utf-8") as file:
             json.dump(found, file)
     except FileExistsError:
         return False
+    except OSError:
+        with suppress(OSError):  # half of it would be read as if it were being written for ever
+            os.unlink(path)
     return True
 
 

@@ -25,7 +25,7 @@ from actors.rate_table import RateTable
 from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.settings import Settings
-from supervisor import logs, plan, reload, system, systemd
+from supervisor import counter_files, logs, plan, reload, system, systemd
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports.address import undialable_warnings
@@ -65,8 +65,7 @@ def run(read: Callable[[], Settings], environ: Mapping[str, str], actors: Mappin
     settings = read()
     logs.configure(settings.log.level, settings.log.format, privacy=settings.log.privacy)
     with runtime_directory(environ) as directory, closing(plan.prepare(settings, environ)) as ready:
-        counters = os.path.join(directory, "counters")
-        os.mkdir(counters)
+        counters = counter_files.make(directory, [slot.index for slot in ready.slots])
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # before actors.metrics is imported
         _preload((*actors.values(), _SUPERVISOR))
         boot = _boot(settings, ready, directory)

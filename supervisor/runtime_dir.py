@@ -36,14 +36,18 @@ def parent(environ: Mapping[str, str]) -> str:
 def runtime_directory(environ: Mapping[str, str]) -> Iterator[str]:
     """A new private directory, removed at the end. Raises ConfigError when there is no place for one."""
     base = parent(environ)
+    expected = "a directory that can be written"
     try:
         directory = tempfile.mkdtemp(prefix=PREFIX, dir=base)
     except OSError as error:
-        raise ConfigError("RUNTIME_DIRECTORY", base, f"a directory that can be written ({error.strerror})") from error
+        raise ConfigError("RUNTIME_DIRECTORY", base, f"{expected} ({error.strerror})") from error
     try:
         if len(os.fsencode(directory + _LONGEST_NAME)) > _MAX_SOCKET_PATH_BYTES:
             raise ConfigError("RUNTIME_DIRECTORY", base, "a shorter path: Unix sockets have 107 bytes for theirs")
-        lock = os.open(os.path.join(directory, _LOCK), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(os.path.join(directory, _LOCK), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError("RUNTIME_DIRECTORY", base, f"{expected} ({error.strerror})") from error
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_abandoned(base, directory)
         yield directory

@@ -31,7 +31,7 @@ class CanaryActor(LoopActor):
         """Go on where a predecessor ended, or begin."""
         self._peer = peer_id_text(HostKey.from_seed(self.boot.host_seed).peer_id)
         self._record = self._going_on_from(record.read(self.boot.runtime_dir))
-        record.write(self.boot.runtime_dir, self._record)
+        self._keep()
         self._run: CheckRun | None = None
         wait_s = first_wait_s(self._record, time.time())
         self._next = self.loop.call_later(wait_s, self._begin_run)
@@ -46,13 +46,20 @@ class CanaryActor(LoopActor):
     def updated(self) -> None:
         """The next run looks at what is named, or announced, now."""
         self._record = self._going_on_from(self._record)
-        record.write(self.boot.runtime_dir, self._record)
+        self._keep()
 
     def _going_on_from(self, known: Record | None) -> Record:
         fresh = record.fresh(self.boot.settings.canary, self.boot.announced, self._peer)
         if known is None:
             return fresh
         return msgspec.structs.replace(known, address=fresh.address, interval_s=fresh.interval_s)
+
+    def _keep(self) -> None:
+        """A record that cannot be written is said in the log, and the next run tries again: the looking goes on."""
+        try:
+            record.write(self.boot.runtime_dir, self._record)
+        except OSError as error:
+            _logger.warning("canary's record cannot be written", error=error.strerror, ok=self._record.ok)
 
     def _begin_run(self) -> None:
         self._next = self.loop.call_later(self._record.interval_s, self._begin_run)
@@ -67,7 +74,7 @@ class CanaryActor(LoopActor):
     def _take(self, found: Found) -> None:
         self._run = None
         before, self._record = self._record, self._record.after(found, time.time())
-        record.write(self.boot.runtime_dir, self._record)
+        self._keep()
         say(before, self._record)
 
 

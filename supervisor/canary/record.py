@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -117,8 +118,13 @@ def read(directory: str) -> Record | None:
 
 
 def write(directory: str, record: Record) -> None:
-    """Put it in the place of what is there, whole or not at all."""
+    """Put it in the place of what is there, whole or not at all: then it raises OSError, and what was there stays."""
     path = os.path.join(directory, FILE)
-    with open(f"{path}.new", "wb") as file:
-        file.write(msgspec.json.encode(record))
-    os.replace(f"{path}.new", path)
+    try:
+        with open(f"{path}.new", "wb") as file:
+            file.write(msgspec.json.encode(record))
+        os.replace(f"{path}.new", path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(f"{path}.new")
+        raise

@@ -113,3 +113,14 @@ def test_waiting_connections_are_bounded_too(tmp_path: Path) -> None:
     for number in range(1000):
         worker.came(number, news("a.example"))
     assert len(worker._waiting) == 256
+
+
+def test_a_host_that_cannot_be_written_down_is_said_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "runtime").write_text("no directory")
+    said: list[Unannounced] = []
+    arrivals = Arrivals(str(tmp_path / "runtime"), said.append)
+    found = Unannounced("elsewhere.test", "/dns4/elsewhere.test/tcp/80/ws")
+    for connection in (1, 2):
+        arrivals.came(connection, found)
+        arrivals.upgraded(connection)
+    assert said == [found]
