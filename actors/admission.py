@@ -30,11 +30,12 @@ _logger = log.get_logger("admission")
 
 
 class Admission:
-    """The door of one worker. `row` is its own, `rows` are those of all listeners."""
+    """The door of one worker. `row` is its own, `rows` those of all listeners, `watchers` of who watches the memory."""
 
-    def __init__(self, boot: Boot, row: BoardRow, rows: Sequence[BoardRow]) -> None:
+    def __init__(self, boot: Boot, row: BoardRow, rows: Sequence[BoardRow], watchers: Sequence[BoardRow] = ()) -> None:
         self._row = row
         self._rows = rows
+        self._watchers = watchers
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self.arrivals = Arrivals(boot.runtime_dir, _say_where)
@@ -49,6 +50,10 @@ class Admission:
         self.arrivals.known = announced_hosts(boot.announced) | _own_addresses()
 
     # Coming in
+
+    def memory_is_short(self) -> bool:
+        """Nobody may come in, before anything is spent on them: those who are here need what there is."""
+        return any(row.sheds for row in self._watchers)
 
     def wait_for(self, wire: Wire) -> None:
         """A socket that was not refused at once begins to shake hands; the oldest of too many gives it its place.

@@ -103,6 +103,10 @@ class BoardRow:
     audit_mended = _Integer(18)
     """How many differences have been mended since the relay was started."""
 
+    sheds = _Integer(19)
+    """1: newcomers wait or are refused, so that those who are here do not suffer. A worker's: it does not accept,
+    because its loop lags. The admin process's: no worker takes anybody, because memory is short."""
+
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers
         self.doubles = doubles
@@ -117,7 +121,7 @@ class BoardRow:
         self.code = int(value)
 
     def vacate(self) -> None:
-        """The process is gone, and with it all it held."""
+        """The process is gone, and with it all it held. That memory is short is true until its successor has looked."""
         self.pid = 0
         self.connections = self.reservations = self.circuits = self.pending_handshakes = 0
 

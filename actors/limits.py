@@ -77,6 +77,7 @@ class Reason(StrEnum):
     CONNECTION_RATE_PER_IP = "connection_rate_per_ip"
     NOT_A_PROXY = "not_a_proxy"
     PENDING_HANDSHAKES_FULL = "pending_handshakes_full"
+    MEMORY_SHORT = "memory_short"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     KICKED = "kicked"
 
@@ -110,7 +111,8 @@ _STATUSES: Final[dict[Reason, tuple[Status | None, Status | None]]] = {
 }
 
 
-# Reason -> the setting in [limits] that would have to be another for it not to be one.
+# Reason -> the setting in [limits] that would have to be another for it not to be one. What limits.max_memory_mb comes
+# to is known to the admin process only, which says it.
 _SETTINGS: Final[dict[Reason, str]] = {
     Reason.RESERVATIONS_FULL: "max_reservations",
     Reason.RESERVATIONS_PER_IP: "max_reservations_per_ip",

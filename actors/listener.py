@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 from actors import log, metrics
 from actors.arrivals import unannounced
 from actors.certificate import LOOK_S, CertificateKeeper
+from actors.doorway import Doorway
 from actors.limits import Reason
 from actors.loop_actor import LoopActor
 from actors.messages import Drain
@@ -46,20 +47,22 @@ class ListenerActor(LoopActor):
     """Accepts on one socket and hands connections to its Worker."""
 
     _worker: Worker
-    _server: asyncio.Server
+    _doorway: Doorway
     _certificate: Certificate | None = None
     _keeper: CertificateKeeper | None = None
 
     async def start(self) -> None:
         """Serve the slot's socket."""
         metrics.show_zeros()
+        self.row.sheds = 0  # its predecessor's
         slot = self.boot.slot
         self._address = parse_listen(slot.listener, f"listeners[{slot.listener_index}].address")
-        self._worker = Worker(self.boot, self.loop, _transport_name(self._address))
+        self._doorway = Doorway(self._serve, self.loop)
+        self._worker = Worker(self.boot, self.loop, _transport_name(self._address), self._doorway.look)
         await self._worker.start()
         if self._address.tls:
             self._keep_certificate()
-        await self._serve()
+        await self._doorway.open()
         _logger.info("listening", slot=slot.name, listener=slot.listener)
 
     def updated(self) -> None:
@@ -70,8 +73,7 @@ class ListenerActor(LoopActor):
             return
         self._keeper.use(self._certificate_files())
         if self.boot.settings.limits.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
-            self._server.close()
-            self.loop.create_task(self._serve())
+            self._doorway.renew()
 
     def handle(self, message: object, sender: ActorAddress) -> bool:
         """The order to drain."""
@@ -88,7 +90,7 @@ class ListenerActor(LoopActor):
         A socket that systemd has opened stays as it is: connections wait in it for the next relay, which is what it is
         for. So does that of a worker that drains alone, for its successor.
         """
-        self._server.close()
+        self._doorway.close()
         slot = self.boot.slot
         if not slot.is_passed:
             with closing(socket.socket(fileno=os.dup(slot.socket_fd))) as listening, suppress(OSError):
@@ -96,7 +98,7 @@ class ListenerActor(LoopActor):
 
     async def stop(self) -> None:
         """Accept no more, then say goodbye to everybody."""
-        self._server.close()
+        self._doorway.close()
         await self._worker.stop()
 
     @property
@@ -120,11 +122,11 @@ class ListenerActor(LoopActor):
         keeper.look()
         self.loop.call_later(LOOK_S, self._look_at_certificate, keeper)
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> asyncio.Server:
         # A descriptor of our own: closing it must not close the one that a successor inherits.
         sock = socket.socket(fileno=socket.dup(self.boot.slot.socket_fd))
         sock.setblocking(False)
-        self._server = await (self._serve_websocket(sock) if self._address.websocket else self._serve_tcp(sock))
+        return await (self._serve_websocket(sock) if self._address.websocket else self._serve_tcp(sock))
 
     async def _serve_tcp(self, sock: socket.socket) -> asyncio.Server:
         worker = self._worker
@@ -150,12 +152,13 @@ class ListenerActor(LoopActor):
 
         def attach(wire: Wire) -> None:
             worker.accept(wire)
-            seen(wire)
+            if not wire.closing:
+                seen(wire)
             worker.admission.wait_for(wire)
 
         def attach_proxy(wire: Wire) -> None:
             worker.accept(wire)
-            if not worker.admission.access.is_trusted_proxy(wire.ip):
+            if not wire.closing and not worker.admission.access.is_trusted_proxy(wire.ip):
                 wire.abort(LimitError(Reason.NOT_A_PROXY))
             worker.admission.wait_for(wire)
 

@@ -80,6 +80,7 @@ CERTIFICATE_LOADS = Counter(
     "frost_relay_certificate_loads", "Renewed certificates found by a listener, by outcome.", ["outcome"]
 )
 """outcome: ok, refused."""
+ACCEPT_PAUSES = Counter("frost_relay_accept_pauses", "Times a worker let newcomers wait because its event loop lagged.")
 FAULTS = Counter("frost_relay_faults", "Faults of the relay's own; each is in the log with its stack.")
 
 
@@ -103,6 +104,7 @@ def show_zeros() -> None:
 
 
 __all__ = [
+    "ACCEPT_PAUSES",
     "BYTES_RELAYED",
     "CERTIFICATE_LOADS",
     "CIRCUITS_ENDED",

@@ -17,7 +17,7 @@ from typing import Final, cast
 from actors import histograms, identify, log, metrics
 from actors.admission import Admission
 from actors.audit import tally
-from actors.board import Board
+from actors.board import Board, BoardRow
 from actors.call import Answer, Call
 from actors.circuit import CircuitActor, End, Splice
 from actors.deadlines import SLOT_S, Deadlines
@@ -53,15 +53,17 @@ _REFUSED_WITH: Final = {
 }
 PUSHES_AT_ONCE: Final = 16
 """Of 20,000 peers, the last hears of other addresses after 12 s; the loop is busy for a millisecond in ten."""
+Lagging = Callable[[BoardRow, float, float], None]
+"""The worker's row, the time, and by how much the tick comes too late."""
 AGENT_VERSION: Final = f"frost-relay/{version('frost-relay')}"
 
 _logger = log.get_logger("worker")
 
 
 class Worker:
-    """One worker of the relay. `transport` is how its peers come: tcp, ws or wss."""
+    """One worker of the relay. `transport` is how its peers come: tcp, ws or wss; `lagging` hears how late it is."""
 
-    def __init__(self, boot: Boot, loop: asyncio.AbstractEventLoop, transport: str) -> None:
+    def __init__(self, boot: Boot, loop: asyncio.AbstractEventLoop, transport: str, lagging: Lagging) -> None:
         self.boot = boot
         self.name = boot.slot.name
         self.transport = transport
@@ -78,8 +80,11 @@ class Worker:
         self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
         rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
-        self.admission = Admission(boot, self.row, rows)
+        watchers = [self.board.row(slot.index) for slot in boot.slots if slot.role == "admin"]
+        self.admission = Admission(boot, self.row, rows, watchers)
+        self._lagging = lagging
         self._tick: asyncio.TimerHandle | None = None
+        self._tick_due_s = self.now_s
         self._all_gone: asyncio.Event | None = None
         self._host = HostKey.from_seed(boot.host_seed)
         self.static_key = StaticKey(self._host, MUXERS)
@@ -158,6 +163,7 @@ class Worker:
         self.registry.start()
         await self.links.serve(self.name)
         await self.queries.serve(socket_path(self.boot.runtime_dir, self.boot.slot.index))
+        self._tick_due_s = self.clock()
         self._advance()
 
     async def stop(self) -> None:
@@ -183,7 +189,10 @@ class Worker:
         return now_s
 
     def _advance(self) -> None:
-        self.deadlines.advance(self.clock())
+        now_s = self.clock()
+        self._lagging(self.row, now_s, now_s - self._tick_due_s)
+        self._tick_due_s = now_s + SLOT_S
+        self.deadlines.advance(now_s)
         self.lines.report(self.now_s, _say_suppressed)
         self._tick = self.loop.call_later(SLOT_S, self._advance)
 
@@ -199,6 +208,8 @@ class Worker:
         self.peers[peer.id] = peer
         self.row.connections += 1
         metrics.CONNECTIONS.labels(self.transport).inc()
+        if self.admission.memory_is_short():
+            wire.abort(LimitError(Reason.MEMORY_SHORT))
 
     def arrived(self, wire: Wire, ip: str, port: int, secret: str = "") -> HTTPStatus | None:
         """Behind a web proxy it is known only now whose connection it is. Counted by the registry from here on.

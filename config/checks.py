@@ -19,6 +19,8 @@ _SHARES: Final = (
     ("max_reservations", "max_connections"),  # each is held on a connection
 )
 
+LEAST_MEMORY_MB: Final = 128
+
 
 def check(settings: Settings, given: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for the first contradiction. `given` holds what was set, without defaults.
@@ -26,6 +28,7 @@ def check(settings: Settings, given: Mapping[str, Any]) -> None:
     A default share above a total that was set is no contradiction: nobody asked for it, and the total holds anyway.
     """
     _check_shares(settings, given.get("limits", {}))
+    _check_memory(settings.limits)
     _check_admin(settings.admin)
     _check_canary(settings.canary, settings.limits)
     for index, listener in enumerate(settings.listeners):
@@ -41,6 +44,14 @@ def _check_shares(settings: Settings, given: Mapping[str, Any]) -> None:
         most = getattr(settings.limits, total)
         if share in given and given[share] > most:
             raise ConfigError(f"limits.{share}", given[share], f"at most limits.{total}, which is {most}")
+
+
+def _check_memory(limits: Limits) -> None:
+    if 0 < limits.max_memory_mb < LEAST_MEMORY_MB:
+        expected = (
+            f"0 for three quarters of what there is, or at least {LEAST_MEMORY_MB}: the relay itself takes some 90"
+        )
+        raise ConfigError("limits.max_memory_mb", limits.max_memory_mb, expected)
 
 
 def _check_canary(canary: Canary, limits: Limits) -> None:

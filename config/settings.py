@@ -79,6 +79,8 @@ class Limits(_Table, frozen=True, kw_only=True):
     connection_rate_per_ip: Rate | None = Rate(600, 60.0)
     max_pending_handshakes: Count = 256
     handshake_timeout_s: Seconds = 10.0
+    max_memory_mb: CountOrOff = 0
+    """Of all processes together, in MiB; above it nobody new is taken. 0: `supervisor.memory_limit`."""
     max_streams_per_connection: Annotated[int, Meta(ge=1, le=10_000)] = 64
 
 

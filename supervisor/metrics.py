@@ -91,6 +91,9 @@ class BoardCollector:
         memory = GaugeMetricFamily("frost_relay_process_memory_bytes", "Proportional set size.", labels=labels)
         cpu = CounterMetricFamily("frost_relay_process_cpu_seconds", "CPU time, by actor.", labels=labels)
         lag = GaugeMetricFamily("frost_relay_process_loop_lag_seconds", "Delay of the latest beat.", labels=labels)
+        sheds = GaugeMetricFamily(
+            "frost_relay_process_sheds", "1: newcomers wait (a listener's) or are refused (the admin's).", labels=labels
+        )
         dropped = CounterMetricFamily("frost_relay_log_lines_dropped", "Log lines nobody read.", labels=labels)
         state = GaugeMetricFamily("frost_relay_process_state", "1 for its state.", labels=[*labels, "state"])
         for slot, row in self._places:
@@ -100,9 +103,10 @@ class BoardCollector:
             memory.add_metric(who, self._memory_bytes(row.pid))
             cpu.add_metric(who, self._cpu_seconds(row.pid))
             lag.add_metric(who, row.loop_lag_s)
+            sheds.add_metric(who, row.sheds)
             dropped.add_metric(who, row.log_lines_dropped)
             state.add_metric([*who, row.state.name.lower()], 1)
-        yield from (ready, restarts, memory, cpu, lag, dropped, state)
+        yield from (ready, restarts, memory, cpu, lag, sheds, dropped, state)
 
 
 def totals(places: Sequence[tuple[Slot, BoardRow]], count: Callable[[BoardRow], int]) -> int:
@@ -124,12 +128,13 @@ def certificates(places: Sequence[tuple[Slot, BoardRow]], now_unix_s: float) -> 
     return [(slot, expires, (expires - now_unix_s) / 86_400) for slot, expires in first.values()]
 
 
-def of_settings(limits: Mapping[str, Any], unannounced: int) -> Iterator[Metric]:
+def of_settings(limits: Mapping[str, Any], memory_limit_bytes: int, unannounced: int) -> Iterator[Metric]:
     """How much there may be of what the gauges count, and whether the announce list is wrong."""
     family = GaugeMetricFamily("frost_relay_limit", "The limit in force, by its setting in [limits].", labels=["limit"])
     for name in _SHOWN_LIMITS:
         family.add_metric([name], limits[name])
     yield family
+    yield GaugeMetricFamily("frost_relay_memory_limit_bytes", "Above it nobody new is taken.", memory_limit_bytes)
     yield GaugeMetricFamily(
         "frost_relay_unannounced_hosts", "Hosts that peers come by and no announced address has.", unannounced
     )

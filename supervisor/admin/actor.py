@@ -28,6 +28,7 @@ from supervisor.admin.history import History
 from supervisor.admin.http import AdminProtocol, Answer, Request, Route
 from supervisor.admin.listing import Listing
 from supervisor.admin.memory import Memory
+from supervisor.admin.pressure import LOOK_S, Pressure
 from supervisor.admin.status import Status
 from supervisor.admin.workers import Workers
 
@@ -62,6 +63,8 @@ class AdminActor(LoopActor):
             "/reload": Route(self._reload, method="POST"),
             "/drain": Route(self._drain, method="POST"),
         }
+        self._pressure = Pressure([board.row(slot.index) for slot in self.boot.slots], self.row)
+        self._look_at_memory()
         self._sample()
         await self._serve(self.boot.slot.control_fd, ControlGate())
         if self.boot.slot.socket_fd >= 0:
@@ -140,6 +143,10 @@ class AdminActor(LoopActor):
 
     def _last_hour(self, _request: Request) -> Answer:
         return _json(self._history.document(time.monotonic(), self._status.gauges(), self._refusals()))
+
+    def _look_at_memory(self) -> None:
+        self.loop.call_later(LOOK_S, self._look_at_memory)
+        self._pressure.look(self._status.memory_limit_bytes)
 
     def _sample(self) -> None:
         """Note for the last hour what there is now, and again when it is time."""

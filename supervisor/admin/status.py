@@ -20,6 +20,7 @@ from config.load import to_tables
 from supervisor.admin.memory import read_cpu_seconds
 from supervisor.canary import record
 from supervisor.canary.record import Record
+from supervisor.memory_limit import limit_bytes
 from supervisor.metrics import BoardCollector, certificates, of_audit, of_settings, totals
 from transports.identity import HostKey, peer_id_text
 
@@ -55,6 +56,7 @@ class Status:
         self._addresses = [f"{address}/p2p/{self._peer}" for address in boot.announced]
         self._announced_hosts = announced_hosts(boot.announced)
         self._limits = to_tables(boot.settings)["limits"]
+        self.memory_limit_bytes = limit_bytes(boot.settings.limits)
 
     def note_reloads(self, outcomes: tuple[Outcome, ...]) -> None:
         """What came of the latest reloads; an older word that was overtaken changes nothing."""
@@ -88,6 +90,8 @@ class Status:
             "limits": self._limits,
             "ready": not self.not_ready(),
             **self.gauges(),
+            "memory_limit_bytes": self.memory_limit_bytes,
+            "memory_short": self._memory_is_short(),
             "pending_handshakes": totals(self._places, lambda row: row.pending_handshakes),
             "unannounced": [{"host": each.host, "announce": each.address} for each in self.unannounced()],
             "certificates": [
@@ -112,7 +116,7 @@ class Status:
 
     def metrics(self) -> Iterator[Metric]:
         """What only settings, hosts, the registry's audit and the canary tell."""
-        yield from of_settings(self._limits, len(self.unannounced()))
+        yield from of_settings(self._limits, self.memory_limit_bytes, len(self.unannounced()))
         yield from of_audit(self._registry, self._clock())
         canary = self.canary()
         if canary is not None:
@@ -136,6 +140,7 @@ class Status:
             "circuits": row.circuits,
             "memory_bytes": self._memory_bytes(row.pid),
             "loop_lag_s": round(row.loop_lag_s, 4),
+            "sheds": bool(row.sheds),
         }
 
     def _last_end(self, row: BoardRow) -> dict[str, Any] | None:
@@ -146,13 +151,17 @@ class Status:
     def not_ready(self) -> list[str]:
         """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not.
 
-        Nobody is served by the canary.
+        Nobody is served by the canary, and nobody new while memory is short.
         """
         if any(slot.role == "supervisor" and row.state is State.DRAINING for slot, row in self._places):
             return ["draining"]
         serving = {State.READY, State.DRAINING}
         waiting = [(slot, row) for slot, row in self._places if row.state not in serving and slot.role != "canary"]
-        return [f"{slot.name} {row.state.name.lower()}" for slot, row in waiting]
+        short = ["memory short"] if self._memory_is_short() else []
+        return [f"{slot.name} {row.state.name.lower()}" for slot, row in waiting] + short
+
+    def _memory_is_short(self) -> bool:
+        return any(row.sheds for slot, row in self._places if slot.role == "admin")
 
 
 def _reload(outcome: Outcome) -> dict[str, Any]:

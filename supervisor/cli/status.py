@@ -75,9 +75,11 @@ def _shown(relay: Relay, as_json: bool) -> str:
 def render(document: dict[str, Any]) -> str:
     """The status as text for 80 columns."""
     memory = sum(each["memory_bytes"] for each in document["workers"])
+    state = "ready" if document["ready"] else "not ready"
+    share = f"{size(memory)} of {size(document['memory_limit_bytes'])}"
     lines = [
         f"FROST Relay {document['version']}  {document['peer_id']}",
-        f"{'ready' if document['ready'] else 'not ready'}, up {duration(document['uptime_s'])}, memory {size(memory)}",
+        f"{state}, up {duration(document['uptime_s'])}, memory {share}",
         _audit(**document["audit"]),
         "",
         *table(("HELD", "NOW", "LIMIT"), [_total(document, name) for name in _TOTALS], right=("NOW", "LIMIT")),
@@ -101,6 +103,11 @@ def render(document: dict[str, Any]) -> str:
 
 def _notices(document: dict[str, Any]) -> Iterator[str]:
     """What an operator has to know beside the figures."""
+    if document["memory_short"]:
+        yield "memory is over limits.max_memory_mb: nobody new is taken"
+    for each in document["workers"]:
+        if each["sheds"] and each["role"] == "listener":
+            yield f"{each['name']} lags: newcomers wait"
     for each in document["certificates"]:
         yield f"certificate of {each['listener']}: {each['days_left']:.0f} days left"
     for outcome in document["reload"]["outcomes"][-1:]:

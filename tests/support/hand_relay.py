@@ -194,7 +194,7 @@ class HandRelay:
         announced = ("/ip4/192.0.2.9/tcp/1",)
         boot = Boot(slot, settings, "/nowhere", self._board.fd, self._rates.fd, b"s" * 32, announced, (slot,))
         self.loop = HandLoop()
-        self.worker = _Worker(boot, self.loop, "tcp")  # type: ignore[arg-type]
+        self.worker = _Worker(boot, self.loop, "tcp", lambda *_: None)  # type: ignore[arg-type]
         self.table = Registry(limits, epoch=1)
         self.registry = DirectRegistry(self.table, self.worker, self.clock)
         self.worker.registry = self.registry  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 // What an operator should look at, decided from /status.json: [text, whether it is bad already].
 
-import { ago, count, duration } from "./words.js";
+import { ago, bytes, count, duration } from "./words.js";
 
 const NEARLY = 0.9;
 const WARN_DAYS = 14; // as the log does
@@ -9,7 +9,11 @@ export const RECENT_S = 600;
 export const LIMITED = { reservations: "max_reservations", circuits: "max_circuits", connections: "max_connections" };
 
 export function notices(status) {
-  return [...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status), ...audit(status)];
+  return [...short(status), ...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status), ...audit(status)];
+}
+
+function* short(status) {
+  if (status.memory_short) yield [`Memory is short, and nobody new is taken: ${bytes(status.memory_bytes)} of limits.max_memory_mb, which comes to ${bytes(status.memory_limit_bytes)}.`, true];
 }
 
 function* full(status) {

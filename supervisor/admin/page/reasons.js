@@ -34,5 +34,6 @@ export const REASONS = {
   connection_rate_per_ip: "one address connects too often: limits.connection_rate_per_ip",
   not_a_proxy: "came to a listener for proxies: access.trusted_proxies",
   pending_handshakes_full: "too many shake hands at once: limits.max_pending_handshakes",
+  memory_short: "the relay takes as much memory as it may: limits.max_memory_mb",
   handshake_timeout: "did not shake hands in time: limits.handshake_timeout_s",
 };

@@ -80,6 +80,14 @@ def test_the_oldest_of_too_many_gives_its_place_to_the_newcomer(door: Door) -> N
     assert door.board.row(0).pending_handshakes == 3
 
 
+def test_memory_is_short_when_whoever_watches_it_says_so(door: Door) -> None:
+    watcher = Board.create(1).row(0)
+    one = Admission(door.boots[0], door.board.row(0), [door.board.row(0)], [watcher])
+    assert not one.memory_is_short()
+    watcher.sheds = 1
+    assert one.memory_is_short()
+
+
 def test_who_has_shaken_hands_or_left_is_none_of_them(door: Door) -> None:
     one, wires = door.doors[0], [Wire(number) for number in range(5)]
     wait_for(one, *wires[:3])

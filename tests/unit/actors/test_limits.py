@@ -25,6 +25,7 @@ CONNECTION = [
     Reason.TOKEN_MISSING,
     Reason.TOKEN_UNKNOWN,
     Reason.NOT_A_PROXY,
+    Reason.MEMORY_SHORT,
     Reason.PENDING_HANDSHAKES_FULL,
     Reason.HANDSHAKE_TIMEOUT,
     Reason.KICKED,

@@ -81,6 +81,7 @@ WRONG: dict[str, tuple[str, list[Any], list[Any]]] = {
     **{f"limits.{key}": (RATE, NOT_A_RATE, ["off", "1/1s", "1000000/31d"]) for key in RATES},
     "limits.ipv6_prefix": ("a whole number from 32 to 128", [*NOT_AN_INT, 31, 129], [32, 128]),
     "limits.handshake_timeout_s": (SECONDS, [*NOT_A_FLOAT, 0, 0.09, 86_400.5], [0.1, 5, 86_400]),
+    "limits.max_memory_mb": ("a whole number from 0 to 1000000", [*NOT_AN_INT, -1, 1_000_001], [0, 128, 1_000_000]),
     "limits.max_streams_per_connection": ("a whole number from 1 to 10000", [*NOT_AN_INT, 0, 10_001], [1, 10_000]),
     **{f"access.{key}": (TEXTS, NOT_A_LIST, [[], ["a", "b"]]) for key in LISTS},
     "admin.listen": ("HOST:PORT", [5, True, [], {}, "x", "127.0.0.1", ":1", "1:x", "::1:1", "a:123456", "a b:1"], [""]),

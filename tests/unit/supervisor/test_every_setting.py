@@ -73,6 +73,10 @@ UNUSABLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "limits.max_pending_handshakes": [
         (limits(max_pending_handshakes=9, max_connections=8), "at most limits.max_connections, which is 8"),
     ],
+    "limits.max_memory_mb": [
+        (limits(max_memory_mb=1), "0 for three quarters of what there is, or at least 128"),
+        (limits(max_memory_mb=127), "0 for three quarters of what there is, or at least 128"),
+    ],
     "access.allow_peers": [(access("allow_peers", "nobody"), "a peer ID")],
     "access.deny_peers": [(access("deny_peers", "12D3KooW"), "a peer ID")],
     "access.allow_subnets": [(access("allow_subnets", "10.0.0.0/33"), "a subnet such as")],

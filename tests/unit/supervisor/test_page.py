@@ -11,7 +11,7 @@ from supervisor.admin import page
 from supervisor.admin.http import Answer, Request
 
 FOLDER = Path(page.__file__).parent
-MAX_BYTES = 28_000
+MAX_BYTES = 30_000
 
 
 def answers() -> dict[str, Answer]:

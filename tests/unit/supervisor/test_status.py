@@ -14,6 +14,7 @@ from config.settings import Limits, Settings
 from supervisor import plan
 from supervisor.admin.memory import FRESH_S, Memory, read_memory_bytes
 from supervisor.admin.status import Status
+from supervisor.memory_limit import limit_bytes
 from transports.identity import HostKey, peer_id_text
 
 SLOTS = (
@@ -52,7 +53,8 @@ def test_the_document_has_exactly_what_was_promised() -> None:
     assert (document["connections"], document["reservations"], document["circuits"]) == (7, 2, 1)
     assert list(document) == [
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
-        "reservations", "circuits", "connections", "memory_bytes", "pending_handshakes",
+        "reservations", "circuits", "connections", "memory_bytes", "memory_limit_bytes", "memory_short",
+        "pending_handshakes",
         "unannounced", "certificates", "reload", "workers", "canary", "audit",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
@@ -60,7 +62,7 @@ def test_the_document_has_exactly_what_was_promised() -> None:
         "name": "ws-9091/0", "role": "listener", "pid": 104, "listener": "/ip4/0.0.0.0/tcp/9091/ws", "state": "ready",
         "uptime_s": 12.5, "last_end": None,
         "restarts": 5, "reload": 0, "connections": 3, "reservations": 2, "circuits": 0, "memory_bytes": 104_000,
-        "loop_lag_s": 0.0,
+        "loop_lag_s": 0.0, "sheds": False,
     }  # fmt: skip
 
 
@@ -105,6 +107,22 @@ def test_readiness_names_who_does_not_serve() -> None:
     board.row(3).state = State.STARTING
     assert status.not_ready() == ["registry starting", "ws-9091/0 failed"]
     assert not status.document()["ready"]
+
+
+def test_a_relay_that_is_short_of_memory_is_not_ready_and_says_why() -> None:
+    board, status = make()
+    assert not status.document()["memory_short"]
+    assert status.document()["memory_limit_bytes"] == limit_bytes(Limits())
+    board.row(6).sheds = 1
+    assert status.not_ready() == ["memory short"]
+    assert status.document()["memory_short"]
+
+
+def test_a_worker_that_lets_newcomers_wait_is_shown_and_serves() -> None:
+    board, status = make()
+    board.row(4).sheds = 1
+    assert status.not_ready() == []
+    assert [each["sheds"] for each in status.document()["workers"]] == [False] * 4 + [True, False, False]
 
 
 def test_a_process_has_memory_and_none_has_none() -> None:

@@ -9,12 +9,14 @@ PEER = "12D3KooWHqDqb8Bh9CzFFBMVdbDYH6pZxcyX2nAVqT2ycpxyRLdC"
 
 def document(**changed: Any) -> dict[str, Any]:
     process = {"listener": "", "state": "ready", "pid": 4_194_303, "uptime_s": 86_399.0, "restarts": 12,
-               "connections": 19_999, "reservations": 19_999, "circuits": 9_999, "memory_bytes": 1 << 30}  # fmt: skip
+               "connections": 19_999, "reservations": 19_999, "circuits": 9_999, "memory_bytes": 1 << 30,
+               "sheds": False}  # fmt: skip
     return {
         "version": "0.1.0", "peer_id": PEER, "ready": True, "uptime_s": 100_000.0, "reservations": 40_000,
         "circuits": 12, "connections": 40_001, "pending_handshakes": 3, "refusals": {"circuits_full": 7, "kicked": 0},
         "limits": {"max_reservations": 40_000, "max_circuits": 16, "max_connections": 1_000_000,
                    "max_pending_handshakes": 256},
+        "memory_limit_bytes": 6 << 30, "memory_short": False,
         "workers": [{"name": "main", "role": "main", **process},
                     {"name": "wss-65535/15", "role": "listener", **process},
                     {"name": "tcp-9090/0", "role": "listener", **process, "state": "starting", "pid": 0}],
@@ -48,6 +50,14 @@ def test_refusals_are_shown_by_reason_and_zeros_are_not() -> None:
     assert "circuits_full            7" in text
     assert "kicked" not in text
     assert render(document(refusals={"kicked": 0})).endswith("nobody was refused")
+
+
+def test_a_relay_that_takes_nobody_new_says_why() -> None:
+    assert "memory 3.0 GiB of 6.0 GiB" in render(document())
+    assert render(document(memory_short=True)).endswith("memory is over limits.max_memory_mb: nobody new is taken")
+    late = document()
+    late["workers"][1]["sheds"] = True
+    assert render(late).endswith("wss-65535/15 lags: newcomers wait")
 
 
 def test_a_relay_that_is_not_ready_says_so() -> None:
