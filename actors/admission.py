@@ -19,6 +19,7 @@ from actors import log
 from actors.access import AccessRules, counted_as, normal_ip
 from actors.arrivals import Arrivals, Unannounced, announced_hosts
 from actors.board import BoardRow
+from actors.descriptors import room
 from actors.limits import Reason
 from actors.messages import Boot
 from actors.peer import LimitError, Peer
@@ -38,6 +39,7 @@ class Admission:
         self._watchers = watchers
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
+        self._room = room(len(boot.slots))
         self.arrivals = Arrivals(boot.runtime_dir, _say_where)
         self.live_by(boot)
 
@@ -51,9 +53,11 @@ class Admission:
 
     # Coming in
 
-    def memory_is_short(self) -> bool:
-        """Nobody may come in, before anything is spent on them: those who are here need what there is."""
-        return any(row.sheds for row in self._watchers)
+    def shortage(self) -> Reason | None:
+        """Why nobody more may come in, before anything is spent on them: those who are here need what there is."""
+        if any(row.sheds for row in self._watchers):
+            return Reason.MEMORY_SHORT
+        return Reason.DESCRIPTORS_SHORT if self._row.connections > self._room else None
 
     def wait_for(self, wire: Wire) -> None:
         """A socket that was not refused at once begins to shake hands; the oldest of too many gives it its place.

@@ -78,6 +78,7 @@ class Reason(StrEnum):
     NOT_A_PROXY = "not_a_proxy"
     PENDING_HANDSHAKES_FULL = "pending_handshakes_full"
     MEMORY_SHORT = "memory_short"
+    DESCRIPTORS_SHORT = "descriptors_short"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     KICKED = "kicked"
 

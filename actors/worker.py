@@ -208,8 +208,8 @@ class Worker:
         self.peers[peer.id] = peer
         self.row.connections += 1
         metrics.CONNECTIONS.labels(self.transport).inc()
-        if self.admission.memory_is_short():
-            wire.abort(LimitError(Reason.MEMORY_SHORT))
+        if reason := self.admission.shortage():
+            wire.abort(LimitError(reason))
 
     def arrived(self, wire: Wire, ip: str, port: int, secret: str = "") -> HTTPStatus | None:
         """Behind a web proxy it is known only now whose connection it is. Counted by the registry from here on.

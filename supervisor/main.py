@@ -25,7 +25,7 @@ from actors.rate_table import RateTable
 from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.settings import Settings
-from supervisor import counter_files, logs, plan, reload, system, systemd
+from supervisor import counter_files, descriptors, logs, plan, reload, system, systemd
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports.address import undialable_warnings
@@ -239,8 +239,7 @@ class _Main:
         log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
         watch.hang_timeout_s = settings.supervision.hang_timeout_s
         self._reporter.expect(settings.supervision.hang_timeout_s)
-        for warning in undialable_warnings(change.announced):
-            _logger.warning(warning)
+        self._warn()
         tell(update)
 
     def _look_at_addresses(self, tell: Callable[[object], None]) -> None:
@@ -264,11 +263,18 @@ class _Main:
             self._announce()
         self._reporter.ready()
 
+    def _warn(self) -> None:
+        """Of what the settings promise and the machine does not keep."""
+        boot = self._boot
+        for warning in undialable_warnings(boot.announced):
+            _logger.warning(warning)
+        if short := descriptors.shortage(boot.settings.limits.max_connections, boot.slots):
+            _logger.warning(short)
+
     def _announce(self) -> None:
         """Every slot serves: say where, in one write."""
         self._announced = True
-        for warning in undialable_warnings(self._boot.announced):
-            _logger.warning(warning)
+        self._warn()
         _logger.info("relay ready", peer=self._peer, processes=len(self._boot.slots))
         lines = "".join(f"{address}/p2p/{self._peer}\n" for address in self._boot.announced)
         with suppress(OSError):  # nobody has to read it

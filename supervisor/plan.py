@@ -24,7 +24,7 @@ from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.paths import default_control_socket, default_key_file
 from config.settings import Canary, Listener, Settings
-from supervisor import control_socket
+from supervisor import control_socket, descriptors
 from supervisor.admin.gate import read_token
 from supervisor.check.address import parse as parse_address
 from supervisor.control_socket import ControlSocket
@@ -125,9 +125,11 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
     A listener whose sockets systemd has opened takes these.
     """
     addresses = check(settings, environ)
+    slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
+    others = 1 + bool(settings.canary.interval_s)  # the admin process is always there
+    descriptors.raise_limit(len(slots) + sum(map(workers, settings.listeners)) + others)
     passed = passed_sockets(environ)
     opened: list[socket] = []
-    slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
     bound: list[ListenAddress] = []
     with ExitStack() as undo:
         undo.callback(passed.close)

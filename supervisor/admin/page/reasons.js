@@ -35,5 +35,6 @@ export const REASONS = {
   not_a_proxy: "came to a listener for proxies: access.trusted_proxies",
   pending_handshakes_full: "too many shake hands at once: limits.max_pending_handshakes",
   memory_short: "the relay takes as much memory as it may: limits.max_memory_mb",
+  descriptors_short: "the process may open no more files: limits.max_connections, or LimitNOFILE= in the unit",
   handshake_timeout: "did not shake hands in time: limits.handshake_timeout_s",
 };

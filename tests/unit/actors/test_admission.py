@@ -13,6 +13,7 @@ import pytest
 
 from actors.admission import Admission
 from actors.board import Board
+from actors.descriptors import room
 from actors.limits import Reason
 from actors.messages import Boot, Slot
 from actors.rate_table import RateTable
@@ -83,9 +84,17 @@ def test_the_oldest_of_too_many_gives_its_place_to_the_newcomer(door: Door) -> N
 def test_memory_is_short_when_whoever_watches_it_says_so(door: Door) -> None:
     watcher = Board.create(1).row(0)
     one = Admission(door.boots[0], door.board.row(0), [door.board.row(0)], [watcher])
-    assert not one.memory_is_short()
+    assert one.shortage() is None
     watcher.sheds = 1
-    assert one.memory_is_short()
+    assert one.shortage() is Reason.MEMORY_SHORT
+
+
+def test_as_many_come_in_as_there_are_descriptors_for(door: Door) -> None:
+    one, row = door.doors[0], door.board.row(0)
+    row.connections = room(len(SLOTS))
+    assert one.shortage() is None
+    row.connections += 1
+    assert one.shortage() is Reason.DESCRIPTORS_SHORT
 
 
 def test_who_has_shaken_hands_or_left_is_none_of_them(door: Door) -> None:

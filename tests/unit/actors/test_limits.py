@@ -27,6 +27,7 @@ CONNECTION = [
     Reason.NOT_A_PROXY,
     Reason.MEMORY_SHORT,
     Reason.PENDING_HANDSHAKES_FULL,
+    Reason.DESCRIPTORS_SHORT,
     Reason.HANDSHAKE_TIMEOUT,
     Reason.KICKED,
 ]
