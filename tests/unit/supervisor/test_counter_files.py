@@ -24,10 +24,11 @@ def reasons(kind):
 
 metrics.adopt("7")
 metrics.show_zeros()
-ends = reasons(PeerError) | {each.value for each in Reason} | {"closed", "fault"}
-for reason in ends:
+errors = reasons(PeerError) | {"identify", "hop_cut", "hop_timeout", "ping"}
+for reason in errors:
+    metrics.PEER_ERRORS.labels(reason)
+for reason in errors | {each.value for each in Reason} | {"closed", "fault"}:
     metrics.CONNECTIONS_ENDED.labels(reason), metrics.HANDSHAKES.labels(reason)
-    metrics.REFUSALS.labels(reason), metrics.PEER_ERRORS.labels(reason)
 for status in Status:
     for asked in ("reserve", "connect", "hop"):
         metrics.REQUESTS_REFUSED.labels(asked, status.name.lower())
