@@ -78,6 +78,8 @@ class Boot:
     """What must be known over TCP to ask for more than health; empty: no token. Never logged."""
     number: int = 0
     """Of the reload that brought these settings; 0 is the start."""
+    first_record: int = 0
+    """The first signed peer record's number, the wall clock at main's start in ns; each reload has the next one."""
     outcomes: tuple[Outcome, ...] = ()
     """Of the latest reloads, the newest last."""
 

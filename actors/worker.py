@@ -147,7 +147,8 @@ class Worker:
         limits, host = self.settings.limits, self._host
         addresses = [multiaddr_bytes(text) for text in self.boot.announced]
         self.addresses = [with_peer(address, host.peer_id) for address in addresses]
-        self.identify = identify.IdentifyAnswer(host, addresses, PROTOCOLS, AGENT_VERSION, time.time_ns())
+        sequence = self.boot.first_record + self.boot.number  # not the clock's, which may be set back
+        self.identify = identify.IdentifyAnswer(host, addresses, PROTOCOLS, AGENT_VERSION, sequence)
         self.limit: Limit | None = None
         if limits.circuit_duration_s or limits.circuit_bytes:
             self.limit = Limit()

@@ -17,7 +17,7 @@ from config.errors import ConfigError
 
 DIRECTORY: Final = "counters"
 FILE_BYTES: Final = 64 * 1024
-"""What prometheus_client makes by itself; all series of a process with every label take 33 KiB."""
+"""What prometheus_client makes by itself; all series of a process with every label take 36 KiB."""
 BOOT: Final = "boot"
 """Whose file main's is, before it forks."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

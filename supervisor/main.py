@@ -104,6 +104,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         slots=ready.slots,
         tokens=read_tokens(settings.access.tokens_file),
         admin_token=ready.admin_token,
+        first_record=time.time_ns(),
     )
 
 
