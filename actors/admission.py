@@ -35,8 +35,9 @@ class Admission:
 
     def __init__(self, boot: Boot, row: BoardRow, rows: Sequence[BoardRow], watchers: Sequence[BoardRow] = ()) -> None:
         self._row = row
-        self._rows = rows
+        self.rows = rows
         self._watchers = watchers
+        self._needs_token = True
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self._room = room(len(boot.slots))
@@ -47,8 +48,9 @@ class Admission:
         """Other settings, tokens or announced addresses."""
         self._limits = boot.settings.limits
         self.access = AccessRules.from_settings(boot.settings.access)
-        needs_token = boot.settings.listeners[boot.slot.listener_index].require_token
-        self._tokens = Tokens(boot.tokens) if needs_token and boot.tokens is not None else None
+        if not boot.slot.leaving:  # else its listener is in the settings no more, and what it wanted stays
+            self._needs_token = boot.settings.listeners[boot.slot.listener_index].require_token
+        self._tokens = Tokens(boot.tokens) if self._needs_token and boot.tokens is not None else None
         self.arrivals.known = announced_hosts(boot.announced) | _own_addresses()
 
     # Coming in
@@ -66,7 +68,7 @@ class Admission:
         """
         if wire.closing:
             return
-        pending = sum(row.pending_handshakes for row in self._rows)
+        pending = sum(row.pending_handshakes for row in self.rows)
         if pending >= self._limits.max_pending_handshakes and self._half_open:
             oldest = next(iter(self._half_open.values()))
             self._no_longer_half_open(oldest)

@@ -120,6 +120,11 @@ class BoardRow:
     def state(self, value: State) -> None:
         self.code = int(value)
 
+    def renew(self) -> None:
+        """The row is another slot's from now on. What was measured stays, as counters do."""
+        for field in range(histograms.FIRST_FIELD):
+            self.integers[field] = 0
+
     def vacate(self) -> None:
         """The process is gone, and with it all it held. That memory is short is true until its successor has looked."""
         self.pid = 0
@@ -149,6 +154,10 @@ class Board:
     def attach(cls, fd: int) -> Board:
         """The board that `create` made, seen from a process that inherited its descriptor."""
         return cls(fd, os.fstat(fd).st_size // _ROW_BYTES)
+
+    def used(self) -> list[BoardRow]:
+        """All rows that have or had a process, those of slots that are gone among them."""
+        return [row for row in map(self.row, range(self.rows)) if row.since]
 
     def row(self, index: int) -> BoardRow:
         """The row of a slot. Raises IndexError when the board has none such."""

@@ -63,7 +63,7 @@ class Doorway:
 
     def renew(self) -> None:
         """What `serve` depends on has changed."""
-        if not self._lull.now:
+        if not (self._lull.now or self._over):
             self._open_soon()
 
     def close(self) -> None:

@@ -67,13 +67,18 @@ class ListenerActor(LoopActor):
 
     def updated(self) -> None:
         """Serve by other settings."""
-        before_s = self._worker.settings.limits.handshake_timeout_s
         self._worker.update(self.boot)
-        if self._keeper is None:
+        if self.boot.slot.leaving:
+            self._stop_accepting()
             return
-        self._keeper.use(self._certificate_files())
-        if self.boot.settings.limits.handshake_timeout_s != before_s:  # TLS got its part of it when it began to serve
+        if self._keeper is not None:
+            self._keeper.use(self._certificate_files())
+        if self._door() != self._served_as:
             self._doorway.renew()
+
+    def _door(self) -> tuple[float, bool]:
+        """What a server is given for good when it begins to accept."""
+        return self.boot.settings.limits.handshake_timeout_s, self._listener.proxy_protocol
 
     def handle(self, message: object, sender: ActorAddress) -> bool:
         """The order to drain."""
@@ -126,6 +131,7 @@ class ListenerActor(LoopActor):
         # A descriptor of our own: closing it must not close the one that a successor inherits.
         sock = socket.socket(fileno=socket.dup(self.boot.slot.socket_fd))
         sock.setblocking(False)
+        self._served_as = self._door()
         return await (self._serve_websocket(sock) if self._address.websocket else self._serve_tcp(sock))
 
     async def _serve_tcp(self, sock: socket.socket) -> asyncio.Server:

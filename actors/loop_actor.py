@@ -71,6 +71,7 @@ class LoopActor(Actor):
         self.supervisor = supervisor
         self.row = Board.attach(boot.board_fd).row(boot.slot.index)
         self.row.reload = boot.number
+        _close_those_of_others(boot)
         name_process(boot.slot.name)
         metrics.adopt(str(boot.slot.index))
         self.loop = uvloop.new_event_loop()
@@ -115,6 +116,13 @@ class LoopActor(Actor):
             self._driver.run(asyncio.wait_for(self.stop(), limit_s))
         except TimeoutError:
             _logger.warning("stop took too long", slot=self.boot.slot.name, limit_s=limit_s)
+
+
+def _close_those_of_others(boot: Boot) -> None:
+    """Listening sockets of other slots, which came with the fork. A port is free when all of them are closed."""
+    own = {boot.slot.socket_fd, boot.slot.control_fd}
+    for fd in {fd for slot in boot.slots for fd in (slot.socket_fd, slot.control_fd) if fd >= 0} - own:
+        os.close(fd)
 
 
 def _log_loop_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

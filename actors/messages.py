@@ -37,6 +37,8 @@ class Slot:
     """Index in settings.listeners; listeners only."""
     is_passed: bool = False
     """Whether systemd has opened the socket, which it then keeps; listeners only."""
+    leaving: bool = False
+    """Whether a reload has taken its listener away: it takes in nobody, and ends without a successor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ class Begin:
     actors: tuple[tuple[Role, str], ...]
     """For each role that has children, the dotted name of its actor class."""
     event_fd: int
-    """Inherited eventfd, written when every slot serves, when a reload is over, and when the last child has ended."""
+    """Inherited eventfd, written when every slot serves, when a reload is over, when a worker that was leaving has
+    left, and when the last child has ended."""
+    sockets_fd: int
+    """Inherited end of the channel by which main passes sockets that it opens later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +117,31 @@ class Update:
     """Of the reload, counted from 1."""
     settings: Settings
     announced: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    """The whole tree. From main with main's descriptors; the supervisor puts its own in their place."""
     needs_restart: tuple[str, ...] = ()
     tokens: tuple[Token, ...] | None = field(default=None, repr=False)
+    admin_token: str = field(default="", repr=False)
     is_reload: bool = True
-    """Whether the settings were read again; else only the machine's addresses have changed."""
+    """Whether the settings were read again; else only the machine's addresses have changed, or workers have left."""
 
     def applied_to(self, boot: Boot) -> Boot:
         """What a process is to live by that was started with `boot`."""
-        return replace(boot, number=self.number, settings=self.settings, announced=self.announced, tokens=self.tokens)
+        return replace(
+            boot,
+            slot=self._slot(boot.slot),
+            number=self.number,
+            settings=self.settings,
+            announced=self.announced,
+            slots=self.slots,
+            tokens=self.tokens,
+            admin_token=self.admin_token,
+        )
+
+    def _slot(self, before: Slot) -> Slot:
+        """The same slot by these settings; its process has the descriptors that it was born with."""
+        found = next((slot for slot in self.slots if slot.name == before.name), before)
+        return replace(found, socket_fd=before.socket_fd, control_fd=before.control_fd)
 
 
 @dataclass(frozen=True, slots=True)

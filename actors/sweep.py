@@ -36,6 +36,11 @@ class Sweep(Generic[T]):
         # off (the end of a TLS connection) needs one that runs.
         self._timer: asyncio.Handle | None = loop.call_soon(self._turn)
 
+    @property
+    def left(self) -> int:
+        """How many are still to be visited."""
+        return len(self._left)
+
     def cancel(self) -> None:
         """Visit nobody any more."""
         self._left.clear()

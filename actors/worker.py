@@ -79,9 +79,8 @@ class Worker:
         self._began_s: dict[int, float] = {}  # circuit -> when
         self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
         self._next_connection = 1
-        rows = [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
         watchers = [self.board.row(slot.index) for slot in boot.slots if slot.role == "admin"]
-        self.admission = Admission(boot, self.row, rows, watchers)
+        self.admission = Admission(boot, self.row, self._all_rows(boot), watchers)
         self._lagging = lagging
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due_s = self.now_s
@@ -103,14 +102,19 @@ class Worker:
             time.monotonic,
         )
         self.queries = QueryServer(self, loop)
-        index_of = {slot.name: slot.index for slot in boot.slots}
-        self.links = WorkerLinks(
-            self, loop, self.flusher, lambda name: f"{boot.runtime_dir}/link-{index_of[name]}.sock"
-        )
+        self.links = WorkerLinks(self, loop, self.flusher, self._link_path)
+
+    def _all_rows(self, boot: Boot) -> list[BoardRow]:
+        """Of all workers there are."""
+        return [self.board.row(slot.index) for slot in boot.slots if slot.role == "listener"]
+
+    def _link_path(self, name: str) -> str:
+        return f"{self.boot.runtime_dir}/link-{next(s.index for s in self.boot.slots if s.name == name)}.sock"
 
     def update(self, boot: Boot) -> None:
         """Live by other settings. Whoever is here and still allowed stays, also above a limit that is lower now."""
         self.admission.live_by(boot)
+        self.admission.rows = self._all_rows(boot)
         before = self.boot.announced
         self._live_by(boot)
         self._sweep.cancel()
@@ -125,8 +129,8 @@ class Worker:
         self.draining = Draining(self, order)
 
     def busy_peers(self) -> int:
-        """Peers with a circuit, and calls that are under way."""
-        return len(self.owned_circuits) + sum(peer.in_circuit for peer in self.peers.values())
+        """Peers with a circuit, calls that are under way, and peers that have yet to hear of other addresses."""
+        return len(self.owned_circuits) + sum(peer.in_circuit for peer in self.peers.values()) + self._pushes.left
 
     def _look_again(self, peer: Peer) -> None:
         """A peer that was here before the settings changed."""

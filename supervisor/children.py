@@ -124,7 +124,9 @@ class Children:
         self, slots: Sequence[Slot], row: Callable[[int], BoardRow], hang_timeout_s: float, backoff_max_s: float
     ) -> None:
         self._children = {slot.name: Child(slot, row(slot.index), backoff_max_s) for slot in slots}
+        self._row = row
         self._hang_timeout_s = hang_timeout_s
+        self._backoff_max_s = backoff_max_s
         self._last_tick = 0.0
         self._announced = False
         self._stopping = False
@@ -140,7 +142,7 @@ class Children:
 
     def set_limits(self, hang_timeout_s: float, backoff_max_s: float) -> None:
         """Other limits from now on; a pause that has begun ends when it would have."""
-        self._hang_timeout_s = hang_timeout_s
+        self._hang_timeout_s, self._backoff_max_s = hang_timeout_s, backoff_max_s
         for child in self._children.values():
             child.backoff.max_s = backoff_max_s
 
@@ -167,10 +169,15 @@ class Children:
         actions = self._start_rest(now)
         if self._draining is not None and child.slot.role == "listener":
             actions += self._drain_child(child, self._draining, self._drained_at_s)
-        if not self._announced and all(each.state is State.READY for each in self._children.values()):
-            self._announced = True
-            actions.append(AllReady())
-        return actions
+        return actions + self._announce()
+
+    def _announce(self) -> list[Action]:
+        """Once, when all serve."""
+        staying = (child for child in self._children.values() if not child.slot.leaving)
+        if self._announced or any(child.state is not State.READY for child in staying):
+            return []
+        self._announced = True
+        return [AllReady()]
 
     def exited(self, name: str, now: float, code: int) -> list[Action]:
         """A child is gone, with this exit code. Said twice, it counts once."""
@@ -183,6 +190,9 @@ class Children:
         if child.recycled and not self._stopping:
             child.recycled = False
             return self._start([child], now)
+        if child.slot.leaving and not self._stopping:
+            child.move(State.STOPPED)
+            return self._look_at_drain(now)
         if child.state is State.STOPPING:
             child.move(State.STOPPED)
             return self._stop_phase(now)
@@ -263,11 +273,54 @@ class Children:
         actions: list[Action] = []
         for child in draining:
             if now >= child.due or not child.row.busy:
-                child.recycled = True
-                child.move(State.STOPPING)
-                child.due = now + KILL_AFTER_S + self._grace_s
-                actions.append(AskToEnd(child.slot))
+                child.recycled = not child.slot.leaving
+                actions.append(self._ask_to_end(child, now, self._grace_s))
         return actions
+
+    def arrange(self, slots: Sequence[Slot], now: float, leave_s: float, grace_s: float) -> list[Action]:
+        """Other slots, by name: those that are new start, those that leave drain for `leave_s` and have no successor.
+
+        A slot with another socket than before gets a new process. Those that had left are forgotten.
+        """
+        there = {slot.name for slot in slots}
+        for name in [name for name in self._children if name not in there]:
+            del self._children[name]
+        self._grace_s = grace_s
+        actions: list[Action] = []
+        for slot in slots:
+            child = self._children.get(slot.name)
+            if child is None:
+                self._children[slot.name] = child = Child(slot, self._row(slot.index), self._backoff_max_s)
+                child.row.renew()
+                continue
+            before, child.slot = child.slot, slot
+            if slot.leaving and not before.leaving:
+                actions += self._leave(child, now, leave_s)
+            elif slot.socket_fd != before.socket_fd and child.state in {State.STARTING, State.READY}:
+                child.recycled = True
+                actions.append(self._ask_to_end(child, now, STOP_LAST_S))
+        registry_is_first = any(
+            child.slot.role == "registry" and child.state is State.STARTING and not child.row.restarts
+            for child in self._children.values()
+        )
+        return actions + ([] if registry_is_first else self._start_rest(now)) + self._announce()
+
+    def _leave(self, child: Child, now: float, leave_s: float) -> list[Action]:
+        """Its listener is gone. Whoever is connected goes on until there is a moment without a circuit."""
+        child.recycled = False
+        if child.state in {State.READY, State.DRAINING}:
+            return self._drain_child(child, Drain(leave_s, child.slot.name), min(now + leave_s, child.due))
+        if child.state is State.STARTING:
+            return [self._ask_to_end(child, now, STOP_LAST_S)]
+        if child.state not in {State.STOPPING, State.STOPPED}:
+            child.move(State.STOPPED)
+            child.due = _NEVER
+        return []
+
+    def _ask_to_end(self, child: Child, now: float, grace_s: float) -> Action:
+        child.move(State.STOPPING)
+        child.due = now + KILL_AFTER_S + grace_s
+        return AskToEnd(child.slot)
 
     def stop(self, now: float, grace_s: float) -> list[Action]:
         """End the tree in STOP_ORDER: a canary would see the rest end. What does not end within `grace_s` is killed."""
@@ -288,13 +341,8 @@ class Children:
         if any(each.state is State.STOPPING for each in alive):
             return []
         role = next(role for role in STOP_ORDER if any(each.slot.role == role for each in alive))
-        actions: list[Action] = []
-        for child in alive:
-            if child.slot.role == role:
-                child.move(State.STOPPING)
-                child.due = now + KILL_AFTER_S + (self._grace_s if role == "listener" else STOP_LAST_S)
-                actions.append(AskToEnd(child.slot))
-        return actions
+        grace_s = self._grace_s if role == "listener" else STOP_LAST_S
+        return [self._ask_to_end(child, now, grace_s) for child in alive if child.slot.role == role]
 
     def due(self) -> float:
         """When `tick` is next needed, apart from its regular turn; infinity when not at all."""

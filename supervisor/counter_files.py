@@ -3,14 +3,15 @@
 prometheus_client makes such a file by its length alone and maps it. On a file system that is full by then, the first
 count would end its process (SIGBUS), and each successor at the same place. So every block is taken at the start, when
 one line can still say that there is no room. Must never be asked for more room later: `FILE_BYTES` holds every series
-that there can be (actors/metrics.py).
+that there can be (actors/metrics.py). For processes that a reload adds it is the same, before anything changes.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from config.errors import ConfigError
@@ -25,17 +26,34 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 def make(runtime_dir: str, slots: Iterable[int]) -> str:
     """The directory, with a file for main and for each slot. Raises ConfigError when there is no room for them."""
-    directory = os.path.join(runtime_dir, DIRECTORY)
-    owners = [BOOT, *map(str, slots)]
+    _make_all(runtime_dir, [BOOT, *map(str, slots)])
+    return os.path.join(runtime_dir, DIRECTORY)
+
+
+def add(runtime_dir: str, slots: Iterable[int]) -> None:
+    """Files for those of these slots that have none. Raises ConfigError when there is no room for them."""
+    _make_all(runtime_dir, [each for each in map(str, slots) if not os.path.exists(_path(runtime_dir, each))])
+
+
+def _make_all(runtime_dir: str, owners: Sequence[str]) -> None:
+    directory, made = os.path.join(runtime_dir, DIRECTORY), []
     try:
-        os.mkdir(directory, 0o700)
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
         for owner in owners:
-            _make(os.path.join(directory, f"counter_{owner}.db"))
+            made.append(_path(runtime_dir, owner))
+            _make(made[-1])
     except OSError as error:
+        for path in made:  # one that has not got its blocks must not be counted in
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         room = f"a file system with {len(owners) * FILE_BYTES // 1024} KiB free"
         expected = f"{room if error.errno in _FULL else 'a directory that can be written'} ({error.strerror})"
         raise ConfigError("RUNTIME_DIRECTORY", os.path.dirname(runtime_dir), expected) from error
-    return directory
+
+
+def _path(runtime_dir: str, owner: str) -> str:
+    return os.path.join(runtime_dir, DIRECTORY, f"counter_{owner}.db")
 
 
 def _make(path: str) -> None:

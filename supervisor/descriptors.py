@@ -39,7 +39,7 @@ def raise_limit(slots: int) -> int:
 def shortage(max_connections: int, slots: Sequence[Slot]) -> str:
     """What to tell the operator when the settings allow more connections than there are descriptors; "" if not."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    workers = Counter(slot.listener_index for slot in slots if slot.role == "listener")
+    workers = Counter(slot.listener_index for slot in slots if slot.role == "listener" and not slot.leaving)
     most = min(workers.values()) * room(len(slots), limit)  # all peers may come by one listener
     if max_connections <= most:
         return ""

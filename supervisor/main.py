@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Final
 
 from thespian.actors import ActorSystemException
@@ -22,10 +23,11 @@ from actors.board import Board, State
 from actors.messages import Begin, Boot, Drain, Outcome, Role, Stop, Update
 from actors.process import name_process
 from actors.rate_table import RateTable
-from actors.tokens import read_tokens
+from actors.tokens import Token, read_tokens
 from config.errors import ConfigError
 from config.settings import Settings
-from supervisor import counter_files, descriptors, logs, plan, reload, system, systemd
+from supervisor import counter_files, descriptors, logs, plan, reload, socket_channel, system, systemd
+from supervisor.listening import SPARE_ROWS
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports.address import undialable_warnings
@@ -64,16 +66,31 @@ def run(read: Callable[[], Settings], environ: Mapping[str, str], actors: Mappin
     started = time.monotonic()
     settings = read()
     logs.configure(settings.log.level, settings.log.format, privacy=settings.log.privacy)
-    with runtime_directory(environ) as directory, closing(plan.prepare(settings, environ)) as ready:
-        counters = counter_files.make(directory, [slot.index for slot in ready.slots])
+    with runtime_directory(environ) as directory, closing(_Served(plan.prepare(settings, environ))) as served:
+        counters = counter_files.make(directory, [slot.index for slot in served.plan.slots])
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # before actors.metrics is imported
         _preload((*actors.values(), _SUPERVISOR))
-        boot = _boot(settings, ready, directory)
-        reporter = systemd.Reporter.from_environ(
-            environ, ready.slots, Board.attach(boot.board_fd), settings.supervision.hang_timeout_s
-        )
+        boot = _boot(settings, served.plan, directory)
+        board = Board.attach(boot.board_fd)
+        reporter = systemd.Reporter.from_environ(environ, boot.slots, board, settings.supervision.hang_timeout_s)
         systemd.forget(os.environ)
-        return _Main(boot, ready, actors, started, reload.Reader(read, environ, ready), reporter).run()
+        return _Main(boot, served, actors, started, reload.Reader(read, environ, board, directory), reporter).run()
+
+
+class _Served:
+    """What is served: the plan of the start, and after a reload another."""
+
+    def __init__(self, first: plan.Plan) -> None:
+        self.plan = first
+
+    def change(self, to: plan.Plan) -> None:
+        """From now on this is served. The supervisor has been told: what is not in it is closed here."""
+        before, self.plan = self.plan, to
+        before.close_all_but(to.sockets)
+
+    def close(self) -> None:
+        """At the end."""
+        self.plan.close()
 
 
 def _preload(actors: Iterable[str]) -> None:
@@ -97,7 +114,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         slot=plan.SUPERVISOR,
         settings=settings,
         runtime_dir=directory,
-        board_fd=Board.create(len(ready.slots)).fd,
+        board_fd=Board.create(len(ready.slots) + SPARE_ROWS).fd,
         rates_fd=RateTable.create().fd,
         host_seed=ready.host.seed,
         announced=ready.announced,
@@ -114,20 +131,20 @@ class _Main:
     def __init__(
         self,
         boot: Boot,
-        ready: plan.Plan,
+        served: _Served,
         actors: Mapping[Role, str],
         started: float,
         reader: reload.Reader,
         reporter: systemd.Reporter,
     ) -> None:
         self._boot = boot
-        self._sockets = ready.sockets  # open as long as we live: successors of killed workers inherit them too
+        self._served = served
         self._reader = reader
         self._reporter = reporter
         self._announced = self._reload_wanted = self._draining = False
         self._look_at_s = started + ADDRESS_LOOK_S
         self._actors = tuple(actors.items())
-        self._peer = peer_id_text(ready.host.peer_id)
+        self._peer = peer_id_text(served.plan.host.peer_id)
         self._board = Board.attach(boot.board_fd)
         self._supervisor_row = self._board.row(plan.SUPERVISOR.index)
         self._row = self._board.row(plan.MAIN.index)
@@ -147,10 +164,14 @@ class _Main:
         name_process("main")
         adopt_orphans()
         signals, event_fd = Signals(), os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._channel, sockets_fd = socket_channel.channel()
         system.harden(self._boot.runtime_dir)
-        actor_system = system.System(self._note_system)
+        ready = self._served.plan
+        inherited = [*(each.fileno() for each in ready.sockets), ready.control.fileno()]
+        actor_system = system.System(self._note_system, inherited)
         supervisor = actor_system.create(_SUPERVISOR)
-        actor_system.tell_within(supervisor, Begin(self._boot, self._actors, event_fd), _BEGIN_LIMIT_S)
+        actor_system.tell_within(supervisor, Begin(self._boot, self._actors, event_fd, sockets_fd), _BEGIN_LIMIT_S)
+        os.close(sockets_fd)
         admin_pid = self._board.row(plan.SYSTEM.index).pid
         hang_timeout_s = self._boot.settings.supervision.hang_timeout_s
         watch = Watch(signals, event_fd, admin_pid, self._supervisor_row, hang_timeout_s, self._reporter.tick)
@@ -203,10 +224,11 @@ class _Main:
         if self._reload_wanted and not is_under_way:
             self._reload_wanted = False
             self._reload(watch, tell)
-        elif event is Event.TIMEOUT:
-            self._look_at_s = time.monotonic() + ADDRESS_LOOK_S
+        elif event in {Event.TIMEOUT, Event.WORD}:
+            if event is Event.TIMEOUT:
+                self._look_at_s = time.monotonic() + ADDRESS_LOOK_S
             if not is_under_way:
-                self._look_at_addresses(tell)
+                self._look_around(tell)
 
     def _drain(self, watch: Watch, tell: Callable[[object], None]) -> bool:
         """On the first SIGTERM, let circuits go on for a while if the settings say so. False: end at once.
@@ -227,7 +249,7 @@ class _Main:
         self._row.reload += 1  # before the file is read: whoever asks for a reload later will see another number
         number = self._row.reload
         try:
-            change = self._reader.read_again(self._boot.settings)
+            change = self._reader.read_again(self._boot.settings, self._served.plan)
         except ConfigError as error:
             _logger.error("reload refused", number=number, error=str(error))
             with suppress(ActorSystemException):  # then it is not shown; the log has it
@@ -235,28 +257,41 @@ class _Main:
             self._reporter.ready()
             return
         settings = change.settings
-        update = Update(number, settings, change.announced, change.needs_restart, change.tokens)
-        self._boot = update.applied_to(self._boot)
         log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
         watch.hang_timeout_s = settings.supervision.hang_timeout_s
         self._reporter.expect(settings.supervision.hang_timeout_s)
+        self._push(self._update_to(change.plan, settings, change.needs_restart, change.tokens), change.plan, tell)
         self._warn()
-        tell(update)
 
-    def _look_at_addresses(self, tell: Callable[[object], None]) -> None:
-        """The machine's own addresses, which stand for a wildcard, may have changed."""
+    def _update_to(
+        self, to: plan.Plan, settings: Settings, needs_restart: tuple[str, ...], tokens: tuple[Token, ...] | None
+    ) -> Update:
+        return Update(self._row.reload, settings, to.announced, to.slots, needs_restart, tokens, to.admin_token)
+
+    def _push(self, update: Update, to: plan.Plan, tell: Callable[[object], None]) -> None:
+        """Sockets first, then what they are for."""
+        before = self._served.plan.sockets
+        self._boot = update.applied_to(self._boot)
+        self._channel.send([each.fileno() for each in to.sockets if each not in before])
+        tell(update)
+        self._served.change(to)
+        self._reporter.watch(self._boot.slots, self._board)
+
+    def _look_around(self, tell: Callable[[object], None]) -> None:
+        """The machine's own addresses, which stand for a wildcard, may have changed; workers may have left."""
+        boot, served = self._boot, self._served.plan
         try:
-            announced = self._reader.announced(self._boot.settings)
+            announced = reload.announced(boot.settings, served)
         except ConfigError:  # it has none at the moment: what was announced may come back
-            return
-        if announced == self._boot.announced:
+            announced = boot.announced
+        now = replace(served.without(self._reader.has_left), announced=announced)
+        if now == served:
             return
         self._row.reload += 1
-        boot = self._boot
-        update = Update(self._row.reload, boot.settings, announced, tokens=boot.tokens, is_reload=False)
-        self._boot = update.applied_to(boot)
-        _logger.info("addresses changed", announced=" ".join(announced))
-        tell(update)
+        if announced != boot.announced:
+            _logger.info("addresses changed", announced=" ".join(announced))
+        update = self._update_to(now, boot.settings, (), boot.tokens)
+        self._push(replace(update, is_reload=False), now, tell)
 
     def _on_word(self) -> None:
         """Every slot serves for the first time, or a reload is over."""

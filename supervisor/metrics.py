@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from actors import histograms
-from actors.board import BoardRow, State
+from actors.board import Board, BoardRow, State
 from actors.histograms import Histogram
 from actors.messages import Slot
 from supervisor.go_metrics import GoMetrics, values
@@ -29,22 +29,28 @@ class BoardCollector:
 
     def __init__(
         self,
-        slots: Sequence[Slot],
-        row: Callable[[int], BoardRow],
+        board: Board,
         memory_bytes: Callable[[int], int],
         started_s: float,
         cpu_seconds: Callable[[int], float],
     ) -> None:
-        self._places = [(slot, row(slot.index)) for slot in slots]
+        self._board = board
+        self._places: Sequence[tuple[Slot, BoardRow]] = ()
         self._memory_bytes = memory_bytes
         self._started_s = started_s
         self._cpu_seconds = cpu_seconds
         self._go = GoMetrics()
 
+    def show(self, places: Sequence[tuple[Slot, BoardRow]]) -> None:
+        """These are the processes there are."""
+        self._places = places
+
     def go_metrics(self, counted: Sequence[Metric]) -> Iterator[Metric]:
         """What go-libp2p's relay would say, from the counters and the board."""
         held = totals(self._places, lambda row: row.reservations)
-        ready = all(row.state is State.READY for slot, row in self._places if slot.role == "listener")
+        ready = all(
+            row.state is State.READY for slot, row in self._places if slot.role == "listener" and not slot.leaving
+        )
         return self._go.collect(
             values(counted), held, ready, lambda name: self._histogram(histograms.CIRCUIT_DURATION, name)
         )
@@ -77,7 +83,7 @@ class BoardCollector:
         return expiry
 
     def _histogram(self, histogram: Histogram, name: str = "") -> HistogramMetricFamily:
-        rows = [row for slot, row in self._places if slot.role == "listener"]
+        rows = self._board.used()  # a listener that is gone has measured too
         up_to, buckets = 0, []
         for bound, *counts in zip([*map(str, histogram.bounds), "+Inf"], *map(histogram.counts, rows), strict=True):
             up_to += sum(counts)
@@ -123,7 +129,7 @@ def certificates(places: Sequence[tuple[Slot, BoardRow]], now_unix_s: float) -> 
     for slot, row in places:
         expires_unix_s = row.certificate_expires_unix_s
         known = first.get(slot.listener_index)
-        if expires_unix_s and (known is None or expires_unix_s < known[1]):
+        if expires_unix_s and not slot.leaving and (known is None or expires_unix_s < known[1]):
             first[slot.listener_index] = slot, expires_unix_s
     return [(slot, expires, (expires - now_unix_s) / 86_400) for slot, expires in first.values()]
 

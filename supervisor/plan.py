@@ -1,8 +1,9 @@
-"""What is to be started: settings checked by building what the workers will build, sockets opened, slots numbered.
+"""What is to be served: settings checked by building what the workers will build, sockets opened, slots numbered.
 
 `check` has no effect on the machine and is what `frost-relay config check` runs. `prepare` opens the sockets and
-then, when nothing can go wrong with the configuration any more, reads or creates the identity key. Whatever the
-operator got wrong leaves here as a ConfigError; nothing is forked here.
+then, when nothing can go wrong with the configuration any more, reads or creates the identity key. `replan` does it
+again while the relay runs, and opens what is new. Whatever the operator got wrong leaves here as a ConfigError;
+nothing is forked here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from socket import socket
@@ -23,11 +24,12 @@ from actors.messages import Slot
 from actors.tokens import read_tokens
 from config.errors import ConfigError
 from config.paths import default_control_socket, default_key_file
-from config.settings import Canary, Listener, Settings
+from config.settings import Admin, Canary, Listener, Settings
 from supervisor import control_socket, descriptors
 from supervisor.admin.gate import read_token
 from supervisor.check.address import parse as parse_address
 from supervisor.control_socket import ControlSocket
+from supervisor.listening import Listening, Room, arrange, workers
 from supervisor.socket_activation import PassedSockets, passed_sockets
 from transports import sockets
 from transports.address import ListenAddress, announced_addresses, parse_listen
@@ -45,22 +47,50 @@ MAX_SETTINGS_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything main needs to start the tree. Holds the listening sockets open for as long as the relay runs."""
+    """What is served. Holds the listening sockets open: successors of killed workers inherit them."""
 
     host: HostKey
-    bound: tuple[ListenAddress, ...]
-    """The listeners' addresses, with the ports that were bound."""
+    listeners: tuple[Listening, ...]
+    leaving: tuple[Slot, ...]
+    """Workers that no listener has any more, and that may still serve those who are there."""
     announced: tuple[str, ...]
     """Without /p2p, wildcards resolved, best first."""
-    slots: tuple[Slot, ...]
-    """All processes, by their row on the board."""
-    sockets: tuple[socket, ...]
+    others: tuple[Slot, ...]
+    """The slots that are no listener's."""
+    admin_socket: socket | None
     control: ControlSocket
+    admin_listen: str
+    """What the admin's socket was opened for."""
     admin_token: str = field(repr=False)
+
+    @property
+    def bound(self) -> tuple[ListenAddress, ...]:
+        """The listeners' addresses, with the ports that were bound."""
+        return tuple(each.where for each in self.listeners)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """All processes, by their rows on the board."""
+        served = (slot for each in self.listeners for slot in each.slots)
+        return tuple(sorted((*self.others, *served, *self.leaving), key=lambda slot: slot.index))
+
+    @property
+    def sockets(self) -> tuple[socket, ...]:
+        """Those that accept peers, and the admin's."""
+        listening = tuple(each for listener in self.listeners for each in listener.sockets)
+        return listening if self.admin_socket is None else (*listening, self.admin_socket)
+
+    def without(self, gone: Callable[[Slot], bool]) -> Plan:
+        """The same without those who have left."""
+        return replace(self, leaving=tuple(slot for slot in self.leaving if not gone(slot)))
+
+    def close_all_but(self, kept: Collection[socket]) -> None:
+        """Close the sockets that are not among these."""
+        sockets.close_all([each for each in self.sockets if each not in kept])
 
     def close(self) -> None:
         """Close all sockets; the control socket's file goes with it."""
-        sockets.close_all(self.sockets)
+        self.close_all_but(())
         self.control.close()
 
 
@@ -125,79 +155,77 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Plan:
     A listener whose sockets systemd has opened takes these.
     """
     addresses = check(settings, environ)
-    slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY]
+    wanted = list(zip(addresses, settings.listeners, strict=True))
+    first, processes = REGISTRY.index + 1, sum(map(workers, settings.listeners))
     others = 1 + bool(settings.canary.interval_s)  # the admin process is always there
-    descriptors.raise_limit(len(slots) + sum(map(workers, settings.listeners)) + others)
+    descriptors.raise_limit(first + processes + others)
     passed = passed_sockets(environ)
-    opened: list[socket] = []
-    bound: list[ListenAddress] = []
     with ExitStack() as undo:
         undo.callback(passed.close)
-        undo.callback(sockets.close_all, opened)
-        for index, (address, listener) in enumerate(zip(addresses, settings.listeners, strict=True)):
-            where, listening, is_passed = _open(address, workers(listener), f"listeners[{index}]", passed)
-            opened += listening
-            bound.append(where)
-            made = _listener_slots(len(slots), index, where, workers(listener), listening)
-            slots += [replace(slot, is_passed=is_passed) for slot in made]
+        made = arrange(wanted, (), passed, Room(list(range(first, first + processes))))
+        undo.callback(sockets.close_all, made.opened)
         passed.check_all_taken()
-        admin_fd = -1
-        if settings.admin.address is not None:
-            opened.append(sockets.open_private(*settings.admin.address, "admin.listen", settings.admin.listen))
-            admin_fd = opened[-1].fileno()
+        admin_socket = _open_admin(settings.admin)
+        if admin_socket is not None:
+            undo.enter_context(admin_socket)
         control = undo.enter_context(closing(ControlSocket(control_path(settings, environ))))
-        slots.append(Slot(len(slots), "admin", "admin", socket_fd=admin_fd, control_fd=control.fileno()))
+        admin = Slot(first + processes, "admin", "admin", socket_fd=_fd(admin_socket), control_fd=control.fileno())
+        slots = [MAIN, SYSTEM, SUPERVISOR, REGISTRY, admin]
         if settings.canary.interval_s:
-            slots.append(Slot(len(slots), "canary", "canary"))
+            slots.append(Slot(admin.index + 1, "canary", "canary"))
         host = load_or_create_host_key(key_path(settings, environ))
+        bound = [each.where for each in made.listeners]
         announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), host.peer_id)
         token = read_token(settings.admin.token_file)
         undo.pop_all()
-    return Plan(host, tuple(bound), announced, _distinct(slots), tuple(opened), control, token)
+    served, listen = tuple(made.listeners), settings.admin.listen
+    return Plan(host, served, (), announced, tuple(slots), admin_socket, control, listen, token)
 
 
-def _open(
-    address: ListenAddress, count: int, key: str, passed: PassedSockets
-) -> tuple[ListenAddress, list[socket], bool]:
-    """The sockets of one listener, and whether they were passed for it; else each worker has one of our own."""
-    taken = passed.take(address)
-    if len(taken) > count:
-        sockets.close_all(taken)
-        raise ConfigError(f"{key}.workers", count, f"at least {len(taken)}: that many sockets were passed for it")
-    if taken:
-        return address, taken, True
-    return *sockets.open_listeners(address, count, f"{key}.address"), False
+def replan(settings: Settings, running: Plan, rows: int, gone: Callable[[Slot], bool]) -> Plan:
+    """What is to be served from now on, by settings that were checked. Raises ConfigError, and nothing has changed.
+
+    `rows` are those of the board; `gone` says of a worker that was leaving whether it has ended. What `running` has
+    open stays open.
+    """
+    before = running.without(gone)
+    taken = {slot.index for slot in before.slots}
+    room = Room([row for row in range(rows) if row not in taken], {slot.name for slot in before.slots})
+    wanted = [(parse_listen(each.address, "listeners"), each) for each in settings.listeners]
+    token = read_token(settings.admin.token_file)
+    with ExitStack() as undo:
+        made = arrange(wanted, before.listeners, PassedSockets([]), room)
+        undo.callback(sockets.close_all, made.opened)
+        descriptors.raise_limit(len(taken.union(slot.index for each in made.listeners for slot in each.slots)))
+        admin_socket, others = before.admin_socket, before.others
+        if settings.admin.listen != before.admin_listen:
+            admin_socket = _open_admin(settings.admin)
+            if admin_socket is not None:
+                undo.enter_context(admin_socket)
+            others = tuple(_at(each, admin_socket) if each.role == "admin" else each for each in others)
+        bound = [each.where for each in made.listeners]
+        peer_id = before.host.peer_id
+        announced = announced_addresses(settings.announce.addresses, bound, psutil.net_if_addrs(), peer_id)
+        undo.pop_all()
+    return replace(
+        before,
+        listeners=tuple(made.listeners),
+        leaving=(*before.leaving, *made.leaving),
+        announced=announced,
+        others=others,
+        admin_socket=admin_socket,
+        admin_listen=settings.admin.listen,
+        admin_token=token,
+    )
 
 
-def workers(listener: Listener) -> int:
-    """How many processes serve a listener; 0 in the settings is one a core that we may run on."""
-    return listener.workers or len(os.sched_getaffinity(0))
+def _open_admin(admin: Admin) -> socket | None:
+    return sockets.open_private(*admin.address, "admin.listen", admin.listen) if admin.address is not None else None
 
 
-def _listener_slots(
-    first_row: int, index: int, where: ListenAddress, count: int, listening: list[socket]
-) -> list[Slot]:
-    """One slot a worker. Workers share sockets that were passed, since SO_REUSEPORT cannot be added to them."""
-    kind = "wss" if where.tls else "ws" if where.websocket else "tcp"
-    return [
-        Slot(
-            first_row + number,
-            f"{kind}-{where.port}/{number}",
-            "listener",
-            listener=where.multiaddr,
-            socket_fd=listening[number % len(listening)].fileno(),
-            listener_index=index,
-        )
-        for number in range(count)
-    ]
+def _at(slot: Slot, listening: socket | None) -> Slot:
+    return replace(slot, socket_fd=_fd(listening))
 
 
-def _distinct(slots: list[Slot]) -> tuple[Slot, ...]:
-    """Two listeners may share kind and port on different hosts; a slot's name is its identity, so tell them apart."""
-    seen: dict[str, int] = {}
-    result = []
-    for slot in slots:
-        taken_by = seen.setdefault(slot.name, slot.listener_index)
-        name = slot.name if taken_by == slot.listener_index else f"{slot.name}@{slot.listener_index}"
-        result.append(replace(slot, name=name))
-    return tuple(result)
+def _fd(listening: socket | None) -> int:
+    return -1 if listening is None else listening.fileno()

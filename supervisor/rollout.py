@@ -34,13 +34,10 @@ class Rollout:
         """Of the newest settings."""
         return 0 if self.update is None else self.update.number
 
-    def begin(self, update: Update, now: float) -> bool:
-        """Newer settings came; False: they are none, and nothing is to be done."""
-        if update.number <= self.number:
-            return False
+    def begin(self, update: Update, now: float) -> None:
+        """Newer settings came."""
         self.update = update
         self._due = now + ROLLOUT_LIMIT_S
-        return True
 
     def spawned(self, name: str) -> None:
         """A process was started with the newest settings."""

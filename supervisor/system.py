@@ -15,7 +15,7 @@ import resource
 import selectors
 import signal
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -140,9 +140,18 @@ class Manager(_Deaths, common.MultiProcManager):
 class Admin(_Deaths, common.MultiProcAdmin):
     """Thespian's own process: parent of the supervisor, and nothing else."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, inherited: Sequence[int], *args: Any) -> None:
+        """`inherited`: descriptors that only what comes below the supervisor has a use for."""
         self.exit_codes = {}
+        self._inherited = inherited
         super().__init__(*args)
+
+    def _startChildActor(self, *args: Any, **named: Any) -> None:  # noqa: N802 - Thespian's name
+        """Start the supervisor, which has the listening sockets from here on; a port is free when it closes them."""
+        super()._startChildActor(*args, **named)
+        for fd in self._inherited:
+            os.close(fd)
+        self._inherited = ()
 
     def tell_exit(self, _notice: ChildActorExited) -> None:
         """The supervisor is gone: so is its tree (PDEATHSIG); end, and let main see it."""
@@ -156,13 +165,15 @@ class Admin(_Deaths, common.MultiProcAdmin):
         return result
 
 
-def _admin_process(starter: Any, endpoint: Any, address: Any, capabilities: dict[str, Any], context: Any) -> None:
+def _admin_process(
+    starter: Any, endpoint: Any, address: Any, capabilities: dict[str, Any], context: Any, inherited: Sequence[int]
+) -> None:
     """Body of the admin's process: as Thespian's startAdmin, but no second fork and no logger process."""
     _die_with_parent()
     os.setsid()  # Ctrl-C at the terminal is for main alone
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the identity key
     transport = tcp.TCPTransport(endpoint)
-    admin = Admin(transport, address, capabilities, None, context)
+    admin = Admin(inherited, transport, address, capabilities, None, context)
     admin.addrOfStarter = starter
     signal.signal(signal.SIGCHLD, admin.signalChildDied)
     _set_signals()
@@ -183,14 +194,18 @@ def _start_child(original: Any) -> Any:
 class System(ActorSystemBase):
     """The actor system as main sees it."""
 
-    def __init__(self, note_admin: Callable[[int], None]) -> None:
-        """`note_admin` gets the admin's process ID as soon as there is one, also when the start then fails."""
+    def __init__(self, note_admin: Callable[[int], None], inherited: Sequence[int]) -> None:
+        """`note_admin` gets the admin's process ID as soon as there is one, also when the start then fails.
+
+        `inherited`: descriptors that pass through the admin's process to the supervisor's.
+        """
         self._note_admin = note_admin
+        self._inherited = inherited
         super().__init__(types.SimpleNamespace(capabilities={"Admin Port": unix_sockets.ADMIN_PORT}))
 
     def _startAdmin(self, address: Any, starter: Any, capabilities: dict[str, Any], _log_defs: object) -> None:  # noqa: N802
         endpoint = self.transport.prepEndpoint(address, capabilities)
-        arguments = (starter, endpoint, address, capabilities, self.mpcontext)
+        arguments = (starter, endpoint, address, capabilities, self.mpcontext, self._inherited)
         process = self.mpcontext.Process(target=_admin_process, args=arguments, name="system")
         process.start()
         common.detach_child(process)  # main waits for it by its process ID

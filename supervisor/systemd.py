@@ -127,8 +127,8 @@ class Reporter:
         self._notifier = notifier
         self._watched = watchdog_s < _NEVER
         self._interval_s = min(REPORT_S, watchdog_s / 2) if notifier else _NEVER
-        self._listeners = [row for slot, row in places if slot.role == "listener"]
-        self._hearts = [(slot.name, _Heart(row)) for slot, row in places if slot.role not in {"main", "system"}]
+        self._hearts: dict[str, _Heart] = {}
+        self._look_at(places)
         self.expect(hang_timeout_s)
         self._clock = clock
         self._last = self._due = clock()
@@ -147,6 +147,16 @@ class Reporter:
     def expect(self, hang_timeout_s: float) -> None:
         """The supervisor replaces a process that was silent for so long, from now on."""
         self._hang_s = hang_timeout_s + HANG_MARGIN_S
+
+    def watch(self, slots: Sequence[Slot], board: Board) -> None:
+        """A reload has changed which processes there are."""
+        self._look_at([(slot, board.row(slot.index)) for slot in slots])
+
+    def _look_at(self, places: Sequence[tuple[Slot, BoardRow]]) -> None:
+        staying = [(slot, row) for slot, row in places if not slot.leaving]
+        self._listeners = [row for slot, row in staying if slot.role == "listener"]
+        hearts = {slot.name: row for slot, row in staying if slot.role not in {"main", "system"}}
+        self._hearts = {name: self._hearts.get(name) or _Heart(row) for name, row in hearts.items()}
 
     def tick(self) -> float:
         """Say what is due. Returns after how many seconds something will be."""
@@ -198,9 +208,9 @@ class Reporter:
         return ", ".join((self._phase, *counts) if self._phase else counts)
 
     def _look(self, passed_s: float) -> None:
-        for _, heart in self._hearts:
+        for heart in self._hearts.values():
             heart.look(passed_s)
-        silent = [name for name, heart in self._hearts if heart.silent_s >= self._hang_s]
+        silent = [name for name, heart in self._hearts.items() if heart.silent_s >= self._hang_s]
         if self._watched and silent != self._silent:
             if silent:
                 _logger.error("watchdog not fed", hanging=" ".join(silent))

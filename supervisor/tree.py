@@ -25,9 +25,12 @@ from actors.process import die, how_ended, name_process
 from supervisor import system
 from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
+from supervisor.socket_channel import SocketReceiver
 
 CHILD_ROLES: Final = frozenset({"registry", "listener", "admin", "canary"})
 
+LEAVE_LIMIT_S: Final = 60.0
+"""How long circuits of a worker that leaves may go on when supervision.drain_timeout_s says nothing."""
 _TICK: Final = "tick"
 _DUE: Final = "due"
 _logger = log.get_logger("supervisor")
@@ -75,6 +78,7 @@ class SupervisorActor(Actor):
         self._armed = float("inf")
         self._children = Children(slots, board.row, limits.hang_timeout_s, limits.backoff_max_s)
         self._rollout = Rollout()
+        self._sockets = SocketReceiver(begin.sockets_fd, boot.slots)
         now = self.clock()
         self._row.pid, self._row.since, self._row.beat, self._row.state = os.getpid(), now, now, State.STARTING
         self.wakeupAfter(timedelta(seconds=TICK_S), _TICK)
@@ -121,6 +125,8 @@ class SupervisorActor(Actor):
         say = _logger.info if state is State.STOPPED else _logger.warning
         say("process ended", name=name, pid=pid, how=how_ended(code), now=state.name.lower())
         self._act(actions)
+        if any(slot.leaving and slot.name == name for slot in self._begin.boot.slots):
+            os.eventfd_write(self._begin.event_fd, 1)  # main forgets who has left
         self._settle_reload()
 
     # --- other settings ---
@@ -138,14 +144,20 @@ class SupervisorActor(Actor):
 
     def _on_update(self, update: Update) -> None:
         """Live by them ourselves, keep them for who is started from now on, and tell everybody."""
-        if not self._rollout.begin(update, self.clock()):
+        if update.number <= self._rollout.number:
             return
-        settings = update.settings
+        update = replace(update, slots=self._sockets.placed(update.slots))
+        now, settings = self.clock(), update.settings
+        self._rollout.begin(update, now)
         boot = update.applied_to(self._begin.boot)
         self._begin = replace(self._begin, boot=boot)
         log.OUTPUT.change(settings.log.level, settings.log.format, settings.log.privacy)
-        self._children.set_limits(settings.supervision.hang_timeout_s, settings.supervision.backoff_max_s)
+        limits = settings.supervision
+        self._children.set_limits(limits.hang_timeout_s, limits.backoff_max_s)
         self._tell_behind()
+        slots = [slot for slot in boot.slots if slot.role in CHILD_ROLES]
+        leave_s = limits.drain_timeout_s or LEAVE_LIMIT_S
+        self._act(self._children.arrange(slots, now, leave_s, limits.stop_timeout_s))
         self._settle_reload()
 
     def _tell_behind(self, only: str = "") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -41,9 +41,15 @@ def open_listener(address: ListenAddress, key: str) -> socket.socket:
     return bound
 
 
-def open_listeners(address: ListenAddress, workers: int, key: str) -> tuple[ListenAddress, list[socket.socket]]:
-    """One socket a worker, all on one port, and the address with that port. Raises ConfigError, leaving none open."""
-    if address.port:  # two relays that share a port would take each other's peers, so ask once without sharing
+def open_listeners(
+    address: ListenAddress, workers: int, key: str, ours: Collection[int] = ()
+) -> tuple[ListenAddress, list[socket.socket]]:
+    """One socket a worker, all on one port, and the address with that port. Raises ConfigError, leaving none open.
+
+    `ours`: ports that this relay listens on, and may go on sharing with itself for a moment.
+    """
+    # Two relays that share a port would take each other's peers, so ask once without sharing.
+    if address.port and address.port not in ours:
         _bind(address.family, address.host, address.port, key, address.text, shared=False).close()
     opened: list[socket.socket] = []
     try:

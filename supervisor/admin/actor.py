@@ -51,9 +51,11 @@ class AdminActor(LoopActor):
         self._main = board.row(next(slot.index for slot in self.boot.slots if slot.role == "main"))
         self._connections: set[AdminProtocol] = set()
         self._servers: list[asyncio.Server] = []
+        self._workers = Workers(self.boot.slots, self.boot.runtime_dir)
+        self._gate = NetworkGate(self.boot.settings.admin.host, self.boot.admin_token)
         self._history = History(self.boot.runtime_dir)
         self._routes: dict[str, Route] = {
-            **Listing(Workers(self.boot.slots, self.boot.runtime_dir)).routes(),
+            **Listing(self._workers).routes(),
             **page.routes(),
             "/healthz": Route(self._health, public=True),
             "/readyz": Route(self._readiness, public=True),
@@ -63,7 +65,7 @@ class AdminActor(LoopActor):
             "/reload": Route(self._reload, method="POST"),
             "/drain": Route(self._drain, method="POST"),
         }
-        self._pressure = Pressure([board.row(slot.index) for slot in self.boot.slots], self.row)
+        self._pressure = Pressure([board.row(index) for index in range(board.rows)], self.row)
         self._look_at_memory()
         self._sample()
         await self._serve(self.boot.slot.control_fd, ControlGate())
@@ -79,8 +81,7 @@ class AdminActor(LoopActor):
             each.close()
 
     async def _serve_http(self) -> tuple[str, int]:
-        gate = NetworkGate(self.boot.settings.admin.host, self.boot.admin_token)
-        listening = await self._serve(self.boot.slot.socket_fd, gate)
+        listening = await self._serve(self.boot.slot.socket_fd, self._gate)
         host, port = listening.getsockname()[:2]
         return host, port
 
@@ -98,8 +99,10 @@ class AdminActor(LoopActor):
         return listening
 
     def updated(self) -> None:
-        """Shows other limits and addresses."""
+        """Shows other limits, addresses and processes, and wants another token. Another socket is for a successor."""
         self._status.update(self.boot)
+        self._workers.know(self.boot.slots)
+        self._gate.change_token(self.boot.admin_token)
 
     def handle(self, message: object, sender: ActorAddress) -> bool:
         """What came of a reload."""
@@ -130,7 +133,7 @@ class AdminActor(LoopActor):
 
     def _drain(self, request: Request) -> Answer:
         """The relay, or one worker, ends once its circuits have: {"timeout_s": 60, "worker": "ws-9091/0"}."""
-        listeners = [slot.name for slot in self.boot.slots if slot.role == "listener"]
+        listeners = [slot.name for slot in self.boot.slots if slot.role == "listener" and not slot.leaving]
         try:
             order = drain_order(request.body, listeners)
         except ValueError as error:

@@ -61,6 +61,10 @@ class NetworkGate:
 
     def __init__(self, host: str, token: str) -> None:
         self._checks_host = is_loopback(host)
+        self.change_token(token)
+
+    def change_token(self, token: str) -> None:
+        """Want this one from now on, on connections that are there too."""
         self._token = token.encode()
 
     def refuse(self, asked: Asked) -> Refusal | None:

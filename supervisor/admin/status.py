@@ -36,23 +36,25 @@ class Status:
         clock: Callable[[], float] = time.monotonic,
         cpu_seconds: Callable[[int], float] = read_cpu_seconds,
     ) -> None:
-        self._places = [(slot, board.row(slot.index)) for slot in boot.slots]
+        self._board = board
         self._memory_bytes = memory_bytes
         self._runtime_dir = boot.runtime_dir
         self._has_canary = any(slot.role == "canary" for slot in boot.slots)
         self._clock = clock
-        self._started = min(row.since for slot, row in self._places if slot.role == "main")
         self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
-        self._registry = next(row for slot, row in self._places if slot.role == "registry")
+        self._registry = board.row(next(slot.index for slot in boot.slots if slot.role == "registry"))
+        self._started = self._begun.since
         self._peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
         self._version = importlib.metadata.version("frost-relay")
-        self.collector = BoardCollector(boot.slots, board.row, memory_bytes, time.time() - self.uptime_s(), cpu_seconds)
+        self.collector = BoardCollector(board, memory_bytes, time.time() - self.uptime_s(), cpu_seconds)
         self._outcomes: tuple[Outcome, ...] = ()
         self.update(boot)
         self.note_reloads(boot.outcomes)
 
     def update(self, boot: Boot) -> None:
-        """Other settings, other addresses."""
+        """Other settings, other addresses, other processes."""
+        self._places = [(slot, self._board.row(slot.index)) for slot in boot.slots]
+        self.collector.show(self._places)
         self._addresses = [f"{address}/p2p/{self._peer}" for address in boot.announced]
         self._announced_hosts = announced_hosts(boot.announced)
         self._limits = to_tables(boot.settings)["limits"]
@@ -151,12 +153,13 @@ class Status:
     def not_ready(self) -> list[str]:
         """Which slots do not serve, and what they do instead. A worker that drains alone serves; its relay does not.
 
-        Nobody is served by the canary, and nobody new while memory is short.
+        Nobody is served by the canary, nobody new by who leaves, and nobody new while memory is short.
         """
         if any(slot.role == "supervisor" and row.state is State.DRAINING for slot, row in self._places):
             return ["draining"]
         serving = {State.READY, State.DRAINING}
-        waiting = [(slot, row) for slot, row in self._places if row.state not in serving and slot.role != "canary"]
+        needed = [(slot, row) for slot, row in self._places if slot.role != "canary" and not slot.leaving]
+        waiting = [(slot, row) for slot, row in needed if row.state not in serving]
         short = ["memory short"] if self._memory_is_short() else []
         return [f"{slot.name} {row.state.name.lower()}" for slot, row in waiting] + short
 

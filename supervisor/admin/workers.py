@@ -86,9 +86,13 @@ class Workers:
     """All listener processes, as somebody who asks sees them."""
 
     def __init__(self, slots: Iterable[Slot], runtime_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._slots: Sequence[Slot] = [slot for slot in slots if slot.role == "listener"]
+        self.know(slots)
         self._runtime_dir = runtime_dir
         self._clock = clock
+
+    def know(self, slots: Iterable[Slot]) -> None:
+        """These are there now."""
+        self._slots: Sequence[Slot] = [slot for slot in slots if slot.role == "listener"]
 
     async def peers(
         self, part: Part, peer: bytes, unreserved: bool, show: Callable[[Slot, PeerRow], dict[str, Any] | None]

@@ -50,12 +50,22 @@ def _outcome(relay: Relay, begun: int) -> dict[str, Any]:
     """Of the first reload that began after `begun` of them had: it has read what was there when we asked."""
     end = time.monotonic() + RELOAD_LIMIT_S
     while time.monotonic() < end:
-        outcomes: list[dict[str, Any]] = relay.get("/status.json")["reload"]["outcomes"]
-        for outcome in outcomes:
+        for outcome in _outcomes(relay):
             if outcome["number"] > begun:
                 return outcome
         time.sleep(_LOOK_S)
     raise FailedError(f"the relay did not reload within {RELOAD_LIMIT_S:.0f} s; its log says why")
+
+
+def _outcomes(relay: Relay) -> list[dict[str, Any]]:
+    """Of the latest reloads; none while the process that answers is replaced, as by another `admin.listen`."""
+    try:
+        outcomes: list[dict[str, Any]] = relay.get("/status.json")["reload"]["outcomes"]
+    except FailedError:
+        if relay.lives():
+            return []
+        raise
+    return outcomes
 
 
 @click.command(name="drain", cls=Command)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
 from thespian.actors import Actor, ActorAddress, ActorExitRequest
 
 from actors.board import Board, BoardRow, State
-from actors.messages import Begin, Boot, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
+from actors.messages import Begin, Boot, Outcome, Ready, Reloads, Role, Slot, Stop, Update, Updated
 from config.settings import Limits, Settings, Supervision
 from supervisor import plan
+from supervisor.socket_channel import SocketSender, channel
 from supervisor.tree import SupervisorActor
 from tests.support.hand_clock import HandClock, hand_clock
 
@@ -64,6 +66,8 @@ class Tree:
     clock: HandClock
     board: Board
     event_fd: int
+    sockets: SocketSender
+    sockets_fd: int
     address: ActorAddress
 
     def child(self, name: str) -> ActorAddress:
@@ -91,11 +95,12 @@ class Tree:
 def tree() -> Iterator[Tree]:
     Child.seen, Child.mute, Supervisor.killed = [], set(), []
     Child.deaf, Child.circuits, Child.shown = set(), {}, []
-    board, event_fd = Board.create(len(SLOTS)), os.eventfd(0, os.EFD_NONBLOCK)
+    board, event_fd = Board.create(len(SLOTS) + 1), os.eventfd(0, os.EFD_NONBLOCK)
     with hand_clock() as clock:
         Supervisor.clock = staticmethod(lambda: clock.now)
         address = clock.system.createActor(Supervisor)
-        yield Tree(clock, board, event_fd, address)
+        sockets, sockets_fd = channel()
+        yield Tree(clock, board, event_fd, sockets, sockets_fd, address)
     os.close(event_fd)
 
 
@@ -103,9 +108,8 @@ def begin(tree: Tree) -> None:
     settings = Settings(supervision=Supervision(hang_timeout_s=5.0, backoff_max_s=8.0))
     boot = Boot(plan.SUPERVISOR, settings, "/nowhere", tree.board.fd, -1, b"s" * 32, ("/ip4/127.0.0.1/tcp/1",), SLOTS)
     child = f"{__name__}.Child"
-    tree.clock.tell(
-        tree.address, Begin(boot, (("registry", child), ("listener", child), ("admin", child)), tree.event_fd)
-    )
+    actors: tuple[tuple[Role, str], ...] = (("registry", child), ("listener", child), ("admin", child))
+    tree.clock.tell(tree.address, Begin(boot, actors, tree.event_fd, tree.sockets_fd))
 
 
 def test_the_registry_is_started_first_and_main_hears_when_all_serve(tree: Tree) -> None:
@@ -221,9 +225,11 @@ def test_messages_that_nobody_understands_are_dropped_and_logged(
 # --- other settings ---
 
 
-def update(number: int, circuits: int) -> Update:
+def update(number: int, circuits: int, slots: tuple[Slot, ...] = SLOTS) -> Update:
     supervision = Supervision(hang_timeout_s=60.0, backoff_max_s=1.0)
-    return Update(number, Settings(limits=Limits(max_circuits=circuits), supervision=supervision), ("/dns4/a/tcp/1",))
+    return Update(
+        number, Settings(limits=Limits(max_circuits=circuits), supervision=supervision), ("/dns4/a/tcp/1",), slots
+    )
 
 
 def test_other_settings_reach_every_child_and_then_main_and_the_admin_hear_of_it(tree: Tree) -> None:
@@ -308,3 +314,40 @@ def test_the_supervisor_lives_by_the_new_settings_too(tree: Tree) -> None:
         tree.clock.kill9(tree.child("tcp-9090/0"))
         tree.clock.advance(pause_s + 0.01)
         assert tree.states()["tcp-9090/0"] is State.READY
+
+
+# --- other listeners ---
+
+
+NEW = Slot(7, "ws-9091/0", "listener")
+
+
+def test_a_slot_that_is_new_is_started_and_given_what_was_passed_for_it(tree: Tree) -> None:
+    begin(tree)
+    with socket.socket() as opened:
+        new = replace(NEW, socket_fd=opened.fileno())
+        tree.sockets.send([opened.fileno()])
+        tree.clock.tell(tree.address, update(1, 5, (*SLOTS, new)))
+        (given,) = (slot for slot in tree.clock.actor(tree.address)._begin.boot.slots if slot.name == NEW.name)
+        assert given.socket_fd != opened.fileno()
+        assert os.path.samestat(os.fstat(given.socket_fd), os.fstat(opened.fileno()))
+    assert tree.row("registry").state is State.READY
+    assert tree.board.row(NEW.index).state is State.READY
+    assert Child.circuits[NEW.name] == 5
+    os.close(given.socket_fd)
+
+
+def test_main_hears_when_who_leaves_has_left(tree: Tree) -> None:
+    begin(tree)
+    leaving = replace(LISTENERS[1], leaving=True, socket_fd=-1)
+    tree.clock.tell(tree.address, update(1, 5, tuple(leaving if slot.name == leaving.name else slot for slot in SLOTS)))
+    assert tree.states()[leaving.name] is State.DRAINING
+    assert (leaving.name, "Drain") in Child.seen
+    tree.word_to_main()
+    tree.row(leaving.name).busy = 0
+    tree.clock.advance(1)
+    assert tree.states()[leaving.name] is State.STOPPED
+    assert tree.word_to_main()
+    tree.clock.tell(tree.address, update(2, 6, tuple(slot for slot in SLOTS if slot.name != leaving.name)))
+    assert Child.circuits[leaving.name] == 5
+    assert Child.circuits["registry"] == 6

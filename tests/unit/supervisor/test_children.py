@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,13 +25,15 @@ REGISTRY = Slot(0, "registry", "registry")
 ONE, TWO = Slot(1, "ws-1/0", "listener"), Slot(2, "ws-1/1", "listener")
 ADMIN = Slot(3, "admin", "admin")
 SLOTS = (REGISTRY, ONE, TWO, ADMIN)
+LEAVE_S = 30.0
 
 
 class Machine:
     """Children with a clock and imaginary processes."""
 
     def __init__(self) -> None:
-        self.board = Board.create(len(SLOTS))
+        self.board = Board.create(len(SLOTS) + 1)
+        self.slots: tuple[Slot, ...] = SLOTS
         self.children = Children(SLOTS, self.board.row, hang_timeout_s=5.0, backoff_max_s=30.0)
         self.now = 100.0
         self.next_pid = 1000
@@ -58,6 +62,19 @@ class Machine:
         self.begin()
         for slot in SLOTS:
             self.ready(slot)
+
+    def arrange(self, *slots: Slot) -> list[Action]:
+        self.slots = slots
+        return self.take(self.children.arrange(slots, self.now, LEAVE_S, GRACE_S))
+
+    def beat(self, slot: Slot) -> None:
+        row = self.board.row(slot.index)
+        row.beat, row.busy = self.now, 0
+
+    def without(self, gone: Slot) -> list[Slot]:
+        """The slots there are, with a listener that leaves."""
+        leaves = {gone.name} if gone.role == "listener" else set()
+        return [replace(each, leaving=each.leaving or each.name in leaves) for each in self.slots]
 
     def state(self, slot: Slot) -> State:
         return self.children.state(slot.name)
@@ -330,12 +347,104 @@ def test_the_end_may_come_while_it_drains(machine: Machine) -> None:
     assert machine.exited(TWO) == [AskToEnd(ADMIN)]
 
 
-_HAPPENS = ["ready", "exited", "tick", "beat", "stop", "drain", "drain one"]
+# --- other slots ---
+
+
+THREE = Slot(4, "tcp-2/0", "listener")
+TWO_LEAVES = replace(TWO, leaving=True)
+
+
+def test_a_slot_that_is_new_is_started_in_a_row_that_another_had(machine: Machine) -> None:
+    machine.all_ready()
+    row = machine.board.row(THREE.index)
+    row.restarts, row.state, row.end_code = 7, State.STOPPED, -9
+    assert machine.arrange(*SLOTS, THREE) == [Spawn(THREE)]
+    assert (row.restarts, row.end_code) == (0, 0)
+    assert machine.ready(THREE) == []
+    assert machine.state(THREE) is State.READY
+
+
+def test_slots_that_are_new_wait_for_the_registry_as_all_do(machine: Machine) -> None:
+    machine.begin()
+    assert machine.arrange(*SLOTS, THREE) == []
+    assert machine.ready(REGISTRY) == [Spawn(each) for each in (ONE, TWO, ADMIN, THREE)]
+
+
+def test_who_leaves_drains_and_has_no_successor(machine: Machine) -> None:
+    machine.all_ready()
+    assert machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN) == [AskToDrain(TWO_LEAVES, Drain(LEAVE_S, TWO.name))]
+    assert machine.state(TWO) is State.DRAINING
+    assert machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN) == []
+    assert machine.tick(DRAIN_LOOK_S) == []
+    machine.board.row(TWO.index).busy = 0
+    assert machine.tick(DRAIN_LOOK_S) == [AskToEnd(TWO_LEAVES)]
+    assert machine.exited(TWO) == []
+    assert machine.state(TWO) is State.STOPPED
+    assert machine.tick(1.0) == []
+    machine.arrange(REGISTRY, ONE, ADMIN)
+    assert machine.children.ready(TWO.name, 1, machine.now) == []
+
+
+def test_who_leaves_ends_when_its_time_is_up(machine: Machine) -> None:
+    machine.all_ready()
+    machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN)
+    actions: list[Action] = []
+    while machine.now < 100.0 + LEAVE_S:
+        for slot in (REGISTRY, ONE, TWO, ADMIN):
+            machine.board.row(slot.index).beat = machine.now
+        assert actions == []
+        actions += machine.tick(1.0)
+    assert actions == [AskToEnd(TWO_LEAVES)]
+
+
+def test_who_dies_while_it_leaves_is_not_replaced(machine: Machine) -> None:
+    machine.all_ready()
+    machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN)
+    assert machine.exited(TWO) == []
+    assert machine.state(TWO) is State.STOPPED
+
+
+def test_who_leaves_before_it_serves_just_ends(machine: Machine) -> None:
+    machine.begin()
+    machine.ready(REGISTRY)
+    machine.ready(ONE)
+    machine.ready(ADMIN)
+    assert machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN) == [AskToEnd(TWO_LEAVES), AllReady()]
+    assert machine.exited(TWO) == []
+    assert machine.state(TWO) is State.STOPPED
+
+
+def test_who_leaves_in_its_pause_is_not_started_again(machine: Machine) -> None:
+    machine.all_ready()
+    for _ in range(4):
+        machine.exited(TWO)
+    assert machine.state(TWO) in {State.BACKOFF, State.FAILED}
+    assert machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN) == []
+    assert machine.state(TWO) is State.STOPPED
+    assert machine.tick(60.0) == []
+
+
+def test_a_slot_with_another_socket_gets_another_process(machine: Machine) -> None:
+    machine.all_ready()
+    elsewhere = replace(ADMIN, socket_fd=9)
+    assert machine.arrange(REGISTRY, ONE, TWO, elsewhere) == [AskToEnd(elsewhere)]
+    assert machine.exited(ADMIN) == [Spawn(elsewhere)]
+
+
+def test_the_end_may_come_while_somebody_leaves(machine: Machine) -> None:
+    machine.all_ready()
+    machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN)
+    assert machine.children.stop(machine.now, GRACE_S) == [AskToEnd(ONE), AskToEnd(TWO_LEAVES)]
+    machine.exited(ONE)
+    assert machine.exited(TWO) == [AskToEnd(ADMIN)]
+
+
+_HAPPENS = ["ready", "exited", "tick", "beat", "stop", "drain", "drain one", "leave"]
 _EVENTS = st.lists(st.tuples(st.sampled_from(_HAPPENS), st.sampled_from(SLOTS), st.floats(0, 3)), max_size=60)
 
 
 @given(_EVENTS)
-def test_whatever_happens_each_slot_has_at_most_one_process(events: list[tuple[str, Slot, float]]) -> None:
+def test_whatever_happens_each_slot_has_at_most_one_process(events: list[tuple[str, Slot, float]]) -> None:  # noqa: C901
     machine = Machine()
     alive: set[str] = set()
 
@@ -355,8 +464,9 @@ def test_whatever_happens_each_slot_has_at_most_one_process(events: list[tuple[s
         elif what == "tick":
             follow(machine.tick(seconds))
         elif what == "beat":
-            row = machine.board.row(slot.index)
-            row.beat, row.busy = machine.now, 0
+            machine.beat(slot)
+        elif what == "leave":
+            follow(machine.arrange(*machine.without(slot)))
         elif what.startswith("drain"):
             machine.children.drain(Drain(seconds, slot.name if what == "drain one" else ""), machine.now, 3.0)
         else:

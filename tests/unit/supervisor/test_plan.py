@@ -12,6 +12,7 @@ import pytest
 from config.errors import ConfigError
 from config.settings import Access, Admin, Announce, Canary, Identity, Listener, Settings
 from supervisor import plan
+from supervisor.listening import workers
 
 
 def settings(tmp_path: Path, *listeners: Listener, admin: str = "") -> Settings:
@@ -47,8 +48,8 @@ def test_every_process_has_a_row_and_every_worker_a_socket(tmp_path: Path) -> No
 
 def test_no_workers_means_one_a_core_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5})
-    assert plan.workers(Listener(address="x")) == 3
-    assert plan.workers(Listener(address="x", workers=2)) == 2
+    assert workers(Listener(address="x")) == 3
+    assert workers(Listener(address="x", workers=2)) == 2
 
 
 def test_an_admin_without_http_still_serves_the_control_socket(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_listeners_with_the_same_port_on_two_hosts_have_names_of_their_own(tmp_p
         {},
     )
     names = [slot.name for slot in made.slots if slot.role == "listener"]
-    assert names == [f"tcp-{port}/0", f"tcp-{port}/1", f"tcp-{port}/0@1", f"tcp-{port}/1@1"]
+    assert names == [f"tcp-{port}/0", f"tcp-{port}/1", f"tcp-{port}/2", f"tcp-{port}/3"]
     made.close()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -95,7 +96,7 @@ def planned(tmp_path: Path, passed: list[socket.socket], *listeners: tuple[str, 
         "admin": {"listen": "", "control_socket": f"{tmp_path}/control.sock"},
         "listeners": [{"address": address, "workers": workers} for address, workers in listeners],
     }
-    high = [os.dup2(each.fileno(), 200 + index) for index, each in enumerate(passed)]
+    high = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 200) for each in passed]  # beyond those that the moves write to
     moves = "".join(f" {3 + index}<&{fd}" for index, fd in enumerate(high))
     closes = "".join(f" {fd}<&-" for fd in high)
     command = f'exec "$@"{moves}{closes}'
