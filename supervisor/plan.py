@@ -142,9 +142,6 @@ def _check_listener(index: int, listener: Listener) -> ListenAddress:
     if listener.cert_file and not address.tls:
         raise ConfigError(f"{key}.cert_file", listener.cert_file, f'"" for {listener.address}, which is not /tls/ws')
     if address.tls:
-        if listener.proxy_protocol:
-            expected = "false on a /tls/ws address; let the proxy do TLS and listen on /ws behind it"
-            raise ConfigError(f"{key}.proxy_protocol", True, expected)
         Certificate(listener.cert_file, listener.key_file, key)
     return address
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast, runtime_checkable
 
 from transports.proxy_header import MAX_V2_BYTES, ProxyHeaderError, ProxyHeaderReader
 from transports.wire import Wire
@@ -17,6 +17,15 @@ from transports.wire import Wire
 Attach = Callable[[Wire], None]
 Inner = Callable[[Attach], asyncio.BaseProtocol]
 """Makes the protocol of a new connection, which gives its wire to what it is called with."""
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """An inner protocol that does not begin before the header is read: TLS, which speaks first."""
+
+    def begin(self) -> asyncio.BufferedProtocol:
+        """Begin. The transport's protocol is the one that this returns, which gets what came behind the header."""
+
 
 _shared: Final = memoryview(bytearray(MAX_V2_BYTES))  # what is read is consumed before the next read
 
@@ -71,15 +80,26 @@ class ProxiedProtocol(asyncio.BufferedProtocol):
         if self._reader.source is not None:
             wire.ip, wire.port = self._reader.source
         self._found(wire)
-        self._pass_on(rest)
+        if not wire.closing:
+            self._pass_on(rest)
+
+    def _begun(self) -> asyncio.BaseProtocol:
+        """Whoever reads on."""
+        if not isinstance(self._inner, Waiting):
+            return self._inner
+        self._transport.pause_reading()
+        layer = self._inner.begin()
+        self._transport.resume_reading()
+        return layer
 
     def _pass_on(self, data: bytes) -> None:
         """What came behind the header, in buffers of the inner protocol if it has such."""
-        if isinstance(self._inner, asyncio.Protocol):
-            if data and not self._wire.closing:
-                self._inner.data_received(data)
+        reader = self._begun()
+        if isinstance(reader, asyncio.Protocol):
+            if data:
+                reader.data_received(data)
             return
-        inner, view = cast("asyncio.BufferedProtocol", self._inner), memoryview(data)
+        inner, view = cast("asyncio.BufferedProtocol", reader), memoryview(data)
         while view and not self._wire.closing:
             buffer = memoryview(inner.get_buffer(len(view)))
             count = min(len(view), len(buffer))

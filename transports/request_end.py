@@ -154,23 +154,31 @@ class TlsEnd(asyncio.Protocol):
     never: neither deadline nor count could begin at accept.
     """
 
-    __slots__ = ("_attach", "_gate", "_tls", "_transport", "_wire")
+    __slots__ = ("_attach", "_gate", "_tls", "_transport", "_waits", "_wire")
 
     _transport: asyncio.Transport
     _wire: Wire
 
-    def __init__(self, gate: Gate, attach: Attach, tls: Tls) -> None:
+    def __init__(self, gate: Gate, attach: Attach, tls: Tls, *, waits: bool) -> None:
+        """`waits`: a PROXY header is read first, and `begin` called behind it."""
         self._gate = gate
         self._attach = attach
         self._tls = tls
+        self._waits = waits
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's: the socket is there. TLS begins, unless the owner has refused the connection."""
         self._transport = cast("asyncio.Transport", transport)
         wire = self._wire = self._gate.wire(self, transport, self._attach)
-        if not wire.closing:
-            above = _RequestAboveTls(self._gate, self._attach, wire)
-            shake_hands(self._transport, above, self._tls).add_done_callback(self._shaken)
+        if not (wire.closing or self._waits):
+            self.begin()
+
+    def begin(self) -> asyncio.BufferedProtocol:
+        """Begin TLS; gives what is to be fed with bytes that were read already."""
+        above = _RequestAboveTls(self._gate, self._attach, self._wire)
+        layer, done = shake_hands(self._transport, above, self._tls)
+        done.add_done_callback(self._shaken)
+        return layer
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's: the socket is gone before TLS began."""

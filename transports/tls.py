@@ -51,8 +51,12 @@ class Tls:
     goodbye_s: float
 
 
-def shake_hands(transport: asyncio.Transport, protocol: asyncio.BaseProtocol, tls: Tls) -> asyncio.Future[None]:
-    """Put TLS between an accepted transport and its new protocol, inside `connection_made`.
+def shake_hands(
+    transport: asyncio.Transport, protocol: asyncio.BaseProtocol, tls: Tls
+) -> tuple[asyncio.BufferedProtocol, asyncio.Future[None]]:
+    """Put TLS between an accepted transport and its new protocol, inside `connection_made` or while reading pauses.
+
+    The first of the two is the layer, for bytes that were read before it was there.
 
     When hands are shaken, `protocol.connection_made` gets the transport above TLS and the future ends. It raises
     OSError when they cannot be, and ends too when the socket is lost meanwhile; the protocol then hears nothing.
@@ -72,7 +76,7 @@ def shake_hands(transport: asyncio.Transport, protocol: asyncio.BaseProtocol, tl
     )
     transport.set_protocol(layer)
     layer.connection_made(transport)
-    return done
+    return layer, done
 
 
 def map_large_buffers() -> None:

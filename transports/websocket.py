@@ -268,17 +268,15 @@ async def serve(
 ) -> asyncio.Server:
     """Accept WebSocket connections on a listening socket.
 
-    `attach(wire)` gives a new wire its endpoint and owner; `found`: behind a PROXY header, see transports/proxied.py,
-    and never together with `tls`.
+    `attach(wire)` gives a new wire its endpoint and owner; `found`: behind a PROXY header, see transports/proxied.py.
     """
     gate = Gate(flusher, now, admit, _take_over)
 
     def inner(attach: Attach) -> asyncio.BaseProtocol:
-        return RequestEnd(gate, attach) if tls is None else TlsEnd(gate, attach, tls)
+        return RequestEnd(gate, attach) if tls is None else TlsEnd(gate, attach, tls, waits=found is not None)
 
-    return await asyncio.get_running_loop().create_server(
-        protocol_factory(inner, attach, found), sock=sock, backlog=BACKLOG
-    )
+    make = protocol_factory(inner, attach, found)
+    return await asyncio.get_running_loop().create_server(make, sock=sock, backlog=BACKLOG)
 
 
 def _take_over(transport: asyncio.Transport, wire: Wire, request: Upgrade) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.relays import GENEROUS
+from tests.scenarios.relays import GENEROUS, Certificate
 from tests.scenarios.scene import Place, Scene, joined, port_of, until
 from tests.support.client import Client
 from tests.support.relay import RelayProcess
@@ -23,19 +24,26 @@ WAIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
-def relay() -> Iterator[RelayProcess]:
+def relay(certificate: Certificate) -> Iterator[RelayProcess]:
+    files = f'cert_file="{certificate.cert_file}", key_file="{certificate.key_file}"'
     listeners = ", ".join(
-        f'{{address="/ip4/127.0.0.1/tcp/0{tail}", workers=1, proxy_protocol={proxied}}}'
-        for tail, proxied in (("/ws", "true"), ("", "true"))
+        f'{{address="/ip4/127.0.0.1/tcp/0{tail}", workers=1, proxy_protocol=true{more}}}'
+        for tail, more in (("/ws", ""), ("", ""), ("/tls/ws", f", {files}"))
     )
     denied = 'access.deny_subnets=["127.0.0.66/32"]'
     with RelayProcess(*GENEROUS, f"listeners=[{listeners}]", denied, "limits.handshake_timeout_s=2") as relay:
         yield relay
 
 
-@pytest.fixture(params=["ws", "tcp"])
-def scene(request: pytest.FixtureRequest, relay: RelayProcess) -> Scene:
-    return Scene(relay, Place(request.param, together=True), None)  # type: ignore[arg-type]  # nothing here is TLS
+@pytest.fixture(params=["ws", "tcp", "wss"])
+def scene(request: pytest.FixtureRequest, relay: RelayProcess, certificate: Certificate) -> Scene:
+    return Scene(relay, Place(request.param, together=True), certificate.trust)
+
+
+@pytest.fixture
+def trust(scene: Scene, certificate: Certificate) -> ssl.SSLContext | None:
+    """What a client needs to know of the relay's certificate."""
+    return certificate.trust if scene.place.transport == "wss" else None
 
 
 @contextmanager
@@ -72,14 +80,16 @@ def _through(scene: Scene, port: int) -> str:
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"])
-async def test_the_client_keeps_its_address_and_is_served(scene: Scene, tmp_path: Path, option: str) -> None:
+async def test_the_client_keeps_its_address_and_is_served(
+    scene: Scene, trust: ssl.SSLContext | None, tmp_path: Path, option: str
+) -> None:
     with haproxy(tmp_path, int(scene.address.split("/")[4]), option) as port:
-        target = await Client.dial(_through(scene, port))
-        tail = "/ws" if scene.place.transport == "ws" else ""
+        target = await Client.dial(_through(scene, port), tls=trust)
+        tail = {"ws": "/ws", "wss": "/tls/ws", "tcp": ""}[scene.place.transport]
         observed = multiaddr_bytes(f"/ip4/127.0.0.1/tcp/{port_of(target)}{tail}")
         assert (await target.identify()).observedAddr == observed
         await target.reserve()
-        source = await Client.dial(_through(scene, port))
+        source = await Client.dial(_through(scene, port), tls=trust)
         circuit = await joined(source, target)
         circuit.left.write(b"through two proxies")
         assert await circuit.right.read(19) == b"through two proxies"
@@ -88,15 +98,25 @@ async def test_the_client_keeps_its_address_and_is_served(scene: Scene, tmp_path
         await scene.settled(connections=0)
 
 
-async def test_access_rules_hold_for_the_client_behind_the_proxy(scene: Scene, tmp_path: Path) -> None:
+async def test_access_rules_hold_for_the_client_behind_the_proxy(
+    scene: Scene, trust: ssl.SSLContext | None, tmp_path: Path
+) -> None:
     with haproxy(tmp_path, int(scene.address.split("/")[4]), "send-proxy-v2") as port:
         async with scene.counting("frost_relay_refusals_total", reason="subnet_denied"):
             with socket.create_connection(("127.0.0.1", port), WAIT_S, source_address=("127.0.0.66", 0)) as denied:
-                denied.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-                denied.sendall(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-                await asyncio.to_thread(_read_to_end, denied)
+                await asyncio.to_thread(_ask, denied, trust)
         where = denied_at(await scene.logged("refused", "reason=subnet_denied"))
         assert where == "127.0.0.66"
+
+
+def _ask(connection: socket.socket, tls: ssl.SSLContext | None) -> None:
+    """Ask for an upgrade, and wait for the end."""
+    if tls is not None:
+        connection = tls.wrap_socket(connection, server_hostname="127.0.0.1", suppress_ragged_eofs=True)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    connection.sendall(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    _read_to_end(connection)
+    connection.close()
 
 
 def denied_at(line: str) -> str:

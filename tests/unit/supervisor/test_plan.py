@@ -140,14 +140,6 @@ def test_a_certificate_is_opened_before_anything_is_started(tmp_path: Path) -> N
     assert isinstance(raised.value.__cause__, ssl.SSLError)
 
 
-def test_a_proxy_header_in_front_of_tls_is_refused_by_name(tmp_path: Path) -> None:
-    listener = Listener(address="/ip4/127.0.0.1/tcp/443/tls/ws", proxy_protocol=True)
-    with pytest.raises(ConfigError) as caught:
-        plan.check(settings(tmp_path, listener), {})
-    assert caught.value.key == "listeners[0].proxy_protocol"
-    assert "let the proxy do TLS" in caught.value.expected
-
-
 def test_lists_that_no_message_could_carry_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(address="/ip4/127.0.0.1/tcp/0", workers=1)
     plain = settings(tmp_path, listener)
