@@ -1,19 +1,17 @@
 """Loggers for everything below the supervisor: one line an event that an operator cares about, nothing per message.
 
-A line goes through structlog to one writer (see supervisor/logs.py, which sets format, level and destination). Until
-that is done, as in tests and tools, lines at warning and above go to standard error as plain text. A log call must
-never block and never raise: what cannot be written is dropped and counted.
+A line goes to one writer (see supervisor/logs.py, which sets format, level and destination). Until that is done, as in
+tests and tools, lines at warning and above go to standard error as plain text. A log call must never block and never
+raise: what cannot be written is dropped and counted.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import structlog
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 _WHEREABOUTS = ("address", "forwarded")  # the fields in which a peer's address may stand
@@ -56,17 +54,13 @@ class _Output:
 OUTPUT = _Output()
 
 
-def _emit(name: str, method: str, event_dict: MutableMapping[str, Any]) -> NoReturn:
-    """The only processor: renders and writes."""
-    event = event_dict.pop("event")
-    for field in OUTPUT.hidden:
-        event_dict.pop(field, None)
-    OUTPUT.sink(method, name, event, dict(event_dict))
-    raise structlog.DropEvent
+class Logger:
+    """The logger of a part of the relay. Its level is read at each call, so that it can be changed while it runs."""
 
+    __slots__ = ("_name",)
 
-class Logger(structlog.BoundLoggerBase):
-    """A structlog logger whose level is read at each call, so that it can be changed while the relay runs."""
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     @property
     def debugs(self) -> bool:
@@ -76,27 +70,32 @@ class Logger(structlog.BoundLoggerBase):
     def debug(self, event: str, **fields: Any) -> None:
         """For those who debug the relay; off by default."""
         if self.debugs:
-            self._proxy_to_logger("debug", event, **fields)
+            self._write("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
         """Something an operator wants to find later."""
         if OUTPUT.threshold <= INFO:
-            self._proxy_to_logger("info", event, **fields)
+            self._write("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Something that should not happen, and was handled."""
         if OUTPUT.threshold <= WARNING:
-            self._proxy_to_logger("warning", event, **fields)
+            self._write("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """A fault of ours, or something only the operator can repair."""
-        self._proxy_to_logger("error", event, **fields)
+        self._write("error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
         """A fault of ours, with the stack trace of the exception that is being handled."""
-        self._proxy_to_logger("error", event, exc_info=sys.exc_info(), **fields)
+        self._write("error", event, {**fields, "exc_info": sys.exc_info()})
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        for field in OUTPUT.hidden:
+            fields.pop(field, None)
+        OUTPUT.sink(level, self._name, event, fields)
 
 
 def get_logger(name: str) -> Logger:
     """The logger of a part of the relay; `name` stands before each of its lines."""
-    return Logger(name, [_emit], {})
+    return Logger(name)

@@ -39,7 +39,10 @@ if DIRECTORY_VARIABLE in os.environ:
 
 
 class LabelledCounter(Counter):
-    """A Counter that knows its series by their labels in 0.2 µs, where the library's own look-up takes 1.7."""
+    """A Counter that knows its series by their labels in 0.2 µs, where the library's own look-up takes 1.7.
+
+    One of its series is for those who know what they count: it is not asked whether it has its labels.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         self._series: dict[tuple[str, ...], Counter] = {}
@@ -51,6 +54,10 @@ class LabelledCounter(Counter):
         if series is None:
             series = self._series[values] = super().labels(*values)
         return series
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Count; the library would ask first whether the labels are there and the amount is positive: as long again."""
+        self._value.inc(amount)
 
 
 CONNECTIONS = LabelledCounter("frost_relay_connections_accepted", "Connections accepted.", ["transport"])

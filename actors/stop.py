@@ -23,6 +23,7 @@ from transports.yamux import Buffer, ErrorCode, Stream
 PROTOCOL: Final = b"/libp2p/circuit/relay/0.2.0/stop"
 MAX_MESSAGE_BYTES: Final = 4096
 STOP_TIMEOUT_S: Final = 25.0
+_OK: Final = Status.OK
 
 
 class StopCall:
@@ -63,7 +64,7 @@ class StopCall:
         except (PeerError, DecodeError):
             self._refused(Reason.TARGET_REFUSED, ErrorCode.PROTOCOL_VIOLATION)
             return
-        if message.type == StopMessage.STATUS and message.status == Status.OK:
+        if message.type == StopMessage.STATUS and message.status == _OK:
             rest = self._reader.rest()
             self._stream.consumed(len(data) - len(rest))
             self._end(self._stream, rest)

@@ -45,6 +45,7 @@ from transports.wire import Flusher, Wire
 from transports.yamux import GoAway, Stream
 
 SPLICE_GRACE_S: Final = 2.0
+_OK: Final = Status.OK  # protobuf makes its enumerations' values anew at each look-up, for as much as a whole message
 _REFUSED_WITH: Final = {
     Reason.CONNECTION_RATE_PER_IP: HTTPStatus.TOO_MANY_REQUESTS,
     Reason.TOKEN_MISSING: HTTPStatus.UNAUTHORIZED,
@@ -160,7 +161,7 @@ class Worker:
                 self.limit.duration = int(limits.circuit_duration_s)
             if limits.circuit_bytes:
                 self.limit.data = limits.circuit_bytes
-        ok = HopMessage(type=HopMessage.STATUS, status=Status.OK, limit=self.limit)
+        ok = HopMessage(type=HopMessage.STATUS, status=_OK, limit=self.limit)
         self.connect_answer = delimited(ok.SerializeToString())
 
     async def start(self) -> None:
@@ -286,7 +287,7 @@ class Worker:
             addrs=self.addresses,
             voucher=reservation_voucher(self._host, peer, expire_unix_s),
         )
-        message = HopMessage(type=HopMessage.STATUS, status=Status.OK, reservation=reservation, limit=self.limit)
+        message = HopMessage(type=HopMessage.STATUS, status=_OK, reservation=reservation, limit=self.limit)
         return delimited(message.SerializeToString())
 
     def _declare(self) -> Hello:

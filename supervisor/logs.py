@@ -1,4 +1,4 @@
-"""Logging for the whole tree: text or JSON lines on standard error, from structlog and the standard library alike.
+"""Logging for the whole tree: text or JSON lines on standard error, from our loggers and the standard library's alike.
 
 Set up in main before the first fork, inherited by all. A reader that does not read (a full pipe, a stopped terminal)
 must never stop a worker: lines are written without waiting, what does not fit is dropped, counted, and reported with
