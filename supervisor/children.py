@@ -128,7 +128,8 @@ class Children:
         self._hang_timeout_s = hang_timeout_s
         self._backoff_max_s = backoff_max_s
         self._last_tick = 0.0
-        self._announced = False
+        self.announced = False
+        """Whether all slots have served at one moment, since the start."""
         self._stopping = False
         self._grace_s = 0.0
         self._draining: Drain | None = None
@@ -174,9 +175,9 @@ class Children:
     def _announce(self) -> list[Action]:
         """Once, when all serve."""
         staying = (child for child in self._children.values() if not child.slot.leaving)
-        if self._announced or any(child.state is not State.READY for child in staying):
+        if self.announced or any(child.state is not State.READY for child in staying):
             return []
-        self._announced = True
+        self.announced = True
         return [AllReady()]
 
     def exited(self, name: str, now: float, code: int) -> list[Action]:

@@ -154,6 +154,9 @@ class _Main:
         """Returns the exit code. Whatever happens, no process is left behind."""
         try:
             return self._serve()
+        except system.SystemStartError as error:
+            _logger.error("relay cannot be started", error=str(error))
+            return EXIT_DIED
         except Exception:  # a stack trace goes to the log, which never waits for its reader
             _logger.exception("relay failed")
             return EXIT_DIED

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from thespian.actors import ActorAddress, ActorSystemException, ChildActorExited
+from thespian.actors import ActorAddress, ActorSystemException, ChildActorExited, InvalidActorSpecification
 
 from actors import log
 from actors.loop_selector import LoopSelector
@@ -45,6 +45,10 @@ _MAINS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _logger = log.get_logger("system")
+
+
+PROCESS_LIMITS = "ulimit -u, TasksMax= in the unit, memory"
+"""What may be too little when no process can be started."""
 
 
 class SystemStartError(ActorSystemException):
@@ -119,6 +123,18 @@ class _Deaths:
 
 class Manager(_Deaths, common.MultiProcManager):
     """Runs one actor in its process."""
+
+    start_error: str = ""
+    """Why the child that was made last has no process; "" when it has one."""
+
+    def _startChildActor(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802 - Thespian's name
+        """Stock says the reason to nobody, and that the child has ended."""
+        self.start_error = ""
+        try:
+            super()._startChildActor(*args, **kwargs)
+        except OSError as error:
+            self.start_error = error.strerror or str(error)
+            raise
 
     def __init__(self, *args: Any) -> None:
         self.exit_codes = {}
@@ -207,7 +223,10 @@ class System(ActorSystemBase):
         endpoint = self.transport.prepEndpoint(address, capabilities)
         arguments = (starter, endpoint, address, capabilities, self.mpcontext, self._inherited)
         process = self.mpcontext.Process(target=_admin_process, args=arguments, name="system")
-        process.start()
+        try:
+            process.start()
+        except OSError as error:
+            raise SystemStartError(f"no process can be started ({error.strerror}); look at {PROCESS_LIMITS}") from error
         common.detach_child(process)  # main waits for it by its process ID
         self._note_admin(process.pid)
         self.transport.connectEndpoint(endpoint)
@@ -217,7 +236,10 @@ class System(ActorSystemBase):
 
     def create(self, actor: str) -> ActorAddress:
         """Start the primary actor named by a dotted path. Raises thespian.actors.ActorSystemException."""
-        return self.newPrimaryActor(actor, None, None)
+        try:
+            return self.newPrimaryActor(actor, None, None)
+        except InvalidActorSpecification as error:
+            raise SystemStartError(f"no second process can be started; look at {PROCESS_LIMITS}") from error
 
     def tell_within(self, actor: ActorAddress, message: object, limit_s: float) -> None:
         """Send, and wait at most `limit_s` until it was taken (stock: a minute). Raises ActorSystemException."""
@@ -232,6 +254,11 @@ def newest_child_pid(actor: Any) -> int:
     """Process ID of the child that this actor made last; 0 in a system without processes."""
     children = getattr(actor._myRef, "_child_procs", None)  # noqa: SLF001
     return children[-1].childProc.pid if children else 0
+
+
+def start_error(actor: Any) -> str:
+    """Why the child that this actor made last could not be started, in one word or two; "" if it was."""
+    return getattr(actor._myRef, "start_error", "")  # noqa: SLF001
 
 
 def exit_code(actor: Any, pid: int) -> int | None:

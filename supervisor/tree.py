@@ -21,7 +21,7 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExi
 from actors import log
 from actors.board import Board, State
 from actors.messages import Begin, Drain, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
-from actors.process import die, how_ended, name_process
+from actors.process import EXIT_FAULT, die, how_ended, name_process
 from supervisor import system
 from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
@@ -123,7 +123,8 @@ class SupervisorActor(Actor):
         actions = self._children.exited(name, self.clock(), code or 0)
         state = self._children.state(name)
         say = _logger.info if state is State.STOPPED else _logger.warning
-        say("process ended", name=name, pid=pid, how=how_ended(code), now=state.name.lower())
+        how = how_ended(code) if pid else "not started"
+        say("process ended", name=name, pid=pid, how=how, now=state.name.lower())
         self._act(actions)
         if any(slot.leaving and slot.name == name for slot in self._begin.boot.slots):
             os.eventfd_write(self._begin.event_fd, 1)  # main forgets who has left
@@ -211,8 +212,16 @@ class SupervisorActor(Actor):
         address = self.createActor(self._actors[slot.role])
         self._addresses[slot.name] = address
         self._rollout.spawned(slot.name)
-        self._children.spawned(slot.name, system.newest_child_pid(self))
+        if error := system.start_error(self):
+            self._not_started(slot, error)
+        self._children.spawned(slot.name, 0 if error else system.newest_child_pid(self))
         self.send(address, replace(self._begin.boot, slot=slot))
+
+    def _not_started(self, slot: Slot, error: str) -> None:
+        """No process, no memory. A successor is tried again after a pause; a tree that never served gives up."""
+        _logger.error("process cannot be started", name=slot.name, error=error, look_at=system.PROCESS_LIMITS)
+        if not self._children.announced:
+            os._exit(EXIT_FAULT)
 
     def kill(self, pid: int) -> None:
         """End a process that does not listen. Its exit notice follows as for any other death."""
