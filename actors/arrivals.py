@@ -18,6 +18,8 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from transports.http_request import SNI
+
 DIRECTORY: Final = "unannounced"
 MAX_HOSTS: Final = 32
 _MAX_WAITING: Final = 256
@@ -42,8 +44,12 @@ _NAMED: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6", "sni"})
 
 
 def unannounced(headers: Mapping[str, str], secure: bool, known: Collection[str]) -> Unannounced | None:
-    """What a request's Host says, if it is a host that is not `known`. `secure`: the relay did TLS itself."""
-    found = _HOST.fullmatch(headers.get("host", ""))
+    """What a request's Host says, if it is a host that is not `known`. `secure`: the relay did TLS itself.
+
+    Where the Host says nothing it is the name that TLS was told; else that adds nothing: clients take both from what
+    they dial, and a proxy that does TLS anew puts a name of its own there.
+    """
+    found = _HOST.fullmatch(headers.get("host", "")) or _HOST.fullmatch(headers.get(SNI, ""))
     if found is None:
         return None
     host = (found[1] or found[2]).lower()

@@ -146,7 +146,8 @@ class ListenerActor(LoopActor):
         tls: Tls | None = None
         if self._certificate is not None:
             # Behind the deadline that counts, which is the peer's.
-            tls = Tls(self._certificate.context, 2 * self.boot.settings.limits.handshake_timeout_s, LINGER_S)
+            timeout_s = 2 * self.boot.settings.limits.handshake_timeout_s
+            tls = Tls(self._certificate.context, timeout_s, LINGER_S, self._certificate.name_asked_for)
         return await websocket.serve(sock, worker.flusher, worker.clock, attach, self._admit_upgrade, tls, found)
 
     def _doors(self, seen: Attach) -> tuple[Attach, Attach | None]:

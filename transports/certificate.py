@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 
@@ -23,10 +24,11 @@ class Certificate:
     The constructor and `load` raise ConfigError naming the file that cannot be read, or does not hold what it should.
     """
 
-    __slots__ = ("_key", "_latest", "context", "expires_unix_s")
+    __slots__ = ("_key", "_latest", "_names", "context", "expires_unix_s")
 
     def __init__(self, cert_file: str, key_file: str, key: str) -> None:
         self._key = key
+        self._names: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
         self.expires_unix_s = 0
         """When the certificate that is served ends."""
         self.load(cert_file, key_file)
@@ -48,7 +50,13 @@ class Certificate:
         self.expires_unix_s = expires_unix_s
         self._latest = context
 
-    def _use_latest(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    def name_asked_for(self, handshake: ssl.SSLObject) -> str:
+        """By which name a client came (SNI); said once, and "" for one that told none."""
+        return self._names.pop(handshake, "")
+
+    def _use_latest(self, handshake: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        if name:
+            self._names[handshake] = name
         if self._latest is not self.context:
             handshake.context = self._latest
 

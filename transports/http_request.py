@@ -65,6 +65,10 @@ class HeadTooLongError(RequestError):
         )
 
 
+SNI: Final = ":sni"
+"""Under this name the headers of a request that came by TLS have what TLS was told; no header can be called so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """A request that opens a WebSocket. Names of headers are in lower case; `rest` came right behind the request."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final, cast
 
-from transports.http_request import MAX_HEAD_BYTES, Answer, RequestReader, Upgrade, answer
+from transports.http_request import MAX_HEAD_BYTES, SNI, Answer, RequestReader, Upgrade, answer
 from transports.proxied import Attach
 from transports.tls import Tls, TlsError, broken_record, shake_hands
 from transports.wire import LINGER_S, Flusher, SocketEnd, Wire
@@ -22,7 +22,7 @@ from transports.yamux import Buffer
 _shared: Final = memoryview(bytearray(2 * MAX_HEAD_BYTES))
 
 Admit = Callable[[Wire, str, Mapping[str, str]], HTTPStatus | None]
-"""Decides on an upgrade request's target and headers: None lets it in, a status refuses it."""
+"""Decides on an upgrade request's target and headers (with SNI among them): None lets it in, a status refuses it."""
 
 TakeOver = Callable[[asyncio.Transport, Wire, Upgrade], None]
 """Makes a WebSocket of a connection whose upgrade was let in."""
@@ -135,16 +135,23 @@ class RequestEnd(asyncio.BufferedProtocol):
 class _RequestAboveTls(RequestEnd):
     """The socket end of a connection that has its wire already."""
 
-    __slots__ = ()
+    __slots__ = ("_name", "_tls")
 
-    def __init__(self, gate: Gate, attach: Attach, wire: Wire) -> None:
+    def __init__(self, gate: Gate, attach: Attach, wire: Wire, tls: Tls) -> None:
         super().__init__(gate, attach)
         self._wire = wire
+        self._tls = tls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's: TLS has shaken hands."""
         self._transport = cast("asyncio.Transport", transport)
         self._wire.end = self
+        self._name = self._tls.name_asked_for(transport.get_extra_info("ssl_object"))
+
+    def _asked(self, request: Upgrade) -> HTTPStatus | None:
+        if self._name:
+            request = replace(request, headers={**request.headers, SNI: self._name})
+        return super()._asked(request)
 
 
 class TlsEnd(asyncio.Protocol):
@@ -175,7 +182,7 @@ class TlsEnd(asyncio.Protocol):
 
     def begin(self) -> asyncio.BufferedProtocol:
         """Begin TLS; gives what is to be fed with bytes that were read already."""
-        above = _RequestAboveTls(self._gate, self._attach, self._wire)
+        above = _RequestAboveTls(self._gate, self._attach, self._wire, self._tls)
         layer, done = shake_hands(self._transport, above, self._tls)
         done.add_done_callback(self._shaken)
         return layer

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -43,12 +44,13 @@ class Tls:
     """How a listener's connections shake hands.
 
     `timeout_s` is only uvloop's deadline, which cannot be left out: the owner's is earlier and runs from accept.
-    `goodbye_s`: how long a peer may take to answer our close_notify.
+    `goodbye_s`: how long a peer may take to answer our close_notify. `name_asked_for`: a connection's SNI, or "".
     """
 
     context: ssl.SSLContext
     timeout_s: float
     goodbye_s: float
+    name_asked_for: Callable[[ssl.SSLObject], str]
 
 
 def shake_hands(

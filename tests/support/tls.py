@@ -40,6 +40,13 @@ def write_certificate(
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None = "localhost") -> ssl.SSLObject:
     """A TLS handshake in memory, for a server of this name; the client's end."""
+    return both_ends(server, client, name)[0]
+
+
+def both_ends(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str | None = "localhost"
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """The same, with the server's end too."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=name)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
@@ -51,4 +58,4 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None =
                 waiting.remove(end)
             except ssl.SSLWantReadError:
                 continue
-    return ours
+    return ours, theirs

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from actors.arrivals import MAX_HOSTS, Arrivals, Unannounced, announced_hosts, kept, unannounced
+from transports.http_request import SNI
 
 KNOWN = announced_hosts(
     ["/dns4/Relay.Example.org/tcp/443/tls/ws", "/ip4/203.0.113.7/tcp/9091/ws", "/ip6/2001:db8::7/tcp/9090"]
@@ -59,6 +60,17 @@ def test_anything_else_comes_with_the_address_to_announce(headers: dict[str, str
     found = unannounced(headers, secure, KNOWN)
     assert found is not None
     assert found.address == address
+
+
+@pytest.mark.parametrize("host", ["", "a/b"])
+def test_the_name_that_tls_was_told_stands_in_for_a_host_that_says_nothing(host: str) -> None:
+    found = unannounced({"host": host, SNI: "Other.example"}, True, KNOWN)
+    assert found == Unannounced("other.example", "/dns4/other.example/tcp/443/tls/ws")
+    assert unannounced({"host": host, SNI: "relay.example.org"}, True, KNOWN) is None
+
+
+def test_the_name_that_tls_was_told_adds_nothing_to_a_host() -> None:
+    assert unannounced({"host": "relay.example.org", SNI: "inside.example"}, True, KNOWN) is None
 
 
 class Log:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
-from tests.support.tls import handshake, write_certificate
+from tests.support.tls import both_ends, handshake, write_certificate
 from transports.certificate import Certificate
 
 KEY = "listeners[2]"
@@ -67,3 +67,11 @@ def test_a_certificate_that_has_ended_does_not_replace_one_that_has_not(tmp_path
     handshake(server.context, trusting(old[0]))
     assert server.expires_unix_s == pytest.approx(now + 86_400, abs=60)
     Certificate(*ended, KEY).load(*ended, now)  # where there is no better one, it stays
+
+
+def test_the_name_that_a_client_asks_for_is_said_once(tmp_path: Path) -> None:
+    files = write_certificate(tmp_path)
+    server, anybody = Certificate(*files, KEY), trusting(files[0])
+    anybody.check_hostname = False
+    ends = [both_ends(server.context, anybody, name)[1] for name in ("localhost", None)]
+    assert [server.name_asked_for(end) for end in (*ends, *ends)] == ["localhost", "", "", ""]

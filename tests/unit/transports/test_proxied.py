@@ -196,7 +196,7 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 
 def secure(certificate: tuple[str, str]) -> Tls:
-    return Tls(server_context(*certificate, "listeners[0]"), 20.0, 1.0)
+    return Tls(server_context(*certificate, "listeners[0]"), 20.0, 1.0, lambda _: "")
 
 
 async def shaken(

@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import pytest
@@ -16,11 +16,17 @@ import pytest
 from tests.support.certificate import loopback_certificate
 from tests.support.sockets import Endpoint, WebSocketClient, listening, run, until
 from transports import websocket
+from transports.certificate import Certificate
 from transports.errors import PeerError
+from transports.http_request import SNI, Answer, RequestReader
 from transports.request_end import TlsEnd
-from transports.tls import Tls, TlsError, server_context
+from transports.tls import Tls, TlsError
 from transports.wire import Flusher, Wire
 
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 Scene = Callable[["Server"], Awaitable[None]]
 
 
@@ -29,7 +35,9 @@ class Server:
 
     def __init__(self, folder: os.PathLike[str]) -> None:
         cert_file, key_file = loopback_certificate(folder)  # type: ignore[arg-type]
-        self.tls = Tls(server_context(str(cert_file), str(key_file), "listeners[0]"), 60.0, 0.1)
+        certificate = Certificate(str(cert_file), str(key_file), "listeners[0]")
+        self.tls = Tls(certificate.context, 60.0, 0.1, certificate.name_asked_for)
+        self.headers: list[Mapping[str, str]] = []
         self.trust = ssl.create_default_context(cafile=str(cert_file))
         self.endpoints: list[Endpoint] = []
         self.faults: list[Exception] = []
@@ -38,7 +46,8 @@ class Server:
     def _attach(self, wire: Wire) -> None:
         self.endpoints.append(Endpoint(wire))
 
-    def _admit(self, _wire: Wire, _target: str, headers: object) -> HTTPStatus | None:
+    def _admit(self, _wire: Wire, _target: str, headers: Mapping[str, str]) -> HTTPStatus | None:
+        self.headers.append(headers)
         return None
 
     async def start(self) -> Server:
@@ -103,6 +112,32 @@ def test_above_tls_a_connection_is_upgraded_and_keeps_its_wire(serving: Callable
         assert await server.ended() is None
 
     serving(scene)
+
+
+@pytest.mark.parametrize("name", ["relay.example", None])
+def test_whoever_decides_on_the_upgrade_sees_the_name_that_tls_was_told(
+    serving: Callable[[Scene], None], name: str | None
+) -> None:
+    async def scene(server: Server) -> None:
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=anybody, server_hostname=name or ""
+        )
+        writer.write(UPGRADE)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        (headers,) = server.headers
+        assert headers.get(SNI) == name
+        writer.close()
+
+    serving(scene)
+
+
+@pytest.mark.parametrize("line", [b":sni: relay.example", b" :sni: relay.example"])
+def test_no_header_passes_for_the_name_that_tls_was_told(line: bytes) -> None:
+    said = RequestReader().feed(UPGRADE[:-2] + line + b"\r\n\r\n")
+    assert isinstance(said, Answer)
+    assert said.data.startswith(b"HTTP/1.1 400 ")
 
 
 def test_what_is_no_tls_is_told_with_what_openssl_says(serving: Callable[[Scene], None]) -> None:
