@@ -11,6 +11,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 from typing import cast
 
 import psutil
@@ -24,7 +25,7 @@ from actors.limits import Reason
 from actors.messages import Boot
 from actors.peer import LimitError, Peer
 from actors.rate_table import RateTable
-from actors.tokens import Tokens
+from actors.tokens import Token, Tokens
 from transports.wire import Wire
 
 _logger = log.get_logger("admission")
@@ -38,6 +39,7 @@ class Admission:
         self.rows = rows
         self._watchers = watchers
         self._needs_token = True
+        self._token_ends_unix_s = inf  # the first end of all by which somebody is here
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self._room = room(len(boot.slots))
@@ -103,7 +105,7 @@ class Admission:
         if token is None:
             return Reason.TOKEN_UNKNOWN
         peer.token = token.name
-        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
+        return self._ended(token)
 
     # Being in
 
@@ -128,17 +130,30 @@ class Admission:
         if not peer.token:
             return Reason.TOKEN_MISSING
         token = self._tokens.by_name(peer.token)
-        if token is None:
-            return Reason.TOKEN_REVOKED
-        return None if token.valid_at(time.time()) else Reason.TOKEN_EXPIRED
+        return Reason.TOKEN_REVOKED if token is None else self._ended(token)
+
+    def _ended(self, token: Token) -> Reason | None:
+        """Whether it is taken no more; as long as it is, its end is minded."""
+        end_unix_s = token.end_unix_s
+        if time.time() >= end_unix_s:
+            return Reason.TOKEN_EXPIRED
+        self._token_ends_unix_s = min(self._token_ends_unix_s, end_unix_s)
+        return None
+
+    def a_token_has_ended(self) -> bool:
+        """Whether one has by which somebody came in; then ask of each peer whether it is `expelled`. Said once."""
+        if time.time() < self._token_ends_unix_s:
+            return False
+        self._token_ends_unix_s = inf
+        return True
 
     def expelled(self, peer: Peer) -> Reason | None:
-        """Why a peer that was here before the settings changed must go, if so. An Origin is asked for once."""
+        """Why a peer must go that was here before the settings changed, or a token ended. An Origin is asked once."""
         if peer.counted_as and not self.access.address_allowed(peer.ip):
             return Reason.SUBNET_DENIED
         if peer.key and not self.access.peer_allowed(peer.key):
             return Reason.PEER_DENIED
-        return self.token_lapsed(peer) if peer.key else None
+        return self.token_lapsed(peer) if peer.key or peer.token else None
 
 
 def _say_where(found: Unannounced) -> None:

@@ -13,6 +13,7 @@ import secrets
 import tomllib
 from datetime import UTC, datetime
 from hashlib import blake2b
+from math import inf
 from typing import Annotated, Final
 
 import msgspec
@@ -51,12 +52,16 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_reservations: Count = 0
     expires: datetime | None = None
 
-    def valid_at(self, unix_s: float) -> bool:
-        """Whether it is still taken. A time without a zone is UTC."""
+    @property
+    def end_unix_s(self) -> float:
+        """From when on it is taken no more; infinity for never. A time without a zone is UTC."""
         if self.expires is None:
-            return True
-        expires = self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)
-        return unix_s < expires.timestamp()
+            return inf
+        return (self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)).timestamp()
+
+    def valid_at(self, unix_s: float) -> bool:
+        """Whether it is still taken."""
+        return unix_s < self.end_unix_s
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):

@@ -118,8 +118,7 @@ class Worker:
         self.admission.rows = self._all_rows(boot)
         before = self.boot.announced
         self._live_by(boot)
-        self._sweep.cancel()
-        self._sweep = Sweep(self.loop, self.peers.values(), self._look_again)
+        self._look_at_all()
         if boot.announced != before:
             self._pushes.cancel()
             self._pushes = Sweep(self.loop, self.peers.values(), Peer.push_identify, PUSHES_AT_ONCE)
@@ -133,8 +132,12 @@ class Worker:
         """Peers with a circuit, calls that are under way, and peers that have yet to hear of other addresses."""
         return len(self.owned_circuits) + sum(peer.in_circuit for peer in self.peers.values()) + self._pushes.left
 
+    def _look_at_all(self) -> None:
+        self._sweep.cancel()
+        self._sweep = Sweep(self.loop, self.peers.values(), self._look_again)
+
     def _look_again(self, peer: Peer) -> None:
-        """A peer that was here before the settings changed."""
+        """A peer that was here before the settings changed, or before a token ended."""
         if peer.wire.closing:
             return
         peer.connection.limit_streams(self.settings.limits.max_streams_per_connection)
@@ -200,6 +203,8 @@ class Worker:
         self._tick_due_s = now_s + SLOT_S
         self.deadlines.advance(now_s)
         self.lines.report(self.now_s, _say_suppressed)
+        if not self._sweep.left and self.admission.a_token_has_ended():
+            self._look_at_all()
         self._tick = self.loop.call_later(SLOT_S, self._advance)
 
     # Peers

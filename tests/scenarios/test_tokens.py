@@ -15,8 +15,8 @@ from picows import WSError
 
 from actors.proto.circuit_pb2 import Status
 from tests.scenarios.relays import Certificate, Relays
-from tests.scenarios.scene import Place, Scene, gone, joined
-from tests.support.client import Client, HopRefusedError
+from tests.scenarios.scene import Place, Scene, counter, gone, joined, name_of
+from tests.support.client import Client, HopRefusedError, StreamResetError
 from tests.support.relay import RelayProcess
 
 ANNA, FEW, LATE = "anna-knows-this-secret", "few-connections-secret", "this-one-is-expired-by-now"
@@ -123,18 +123,31 @@ async def test_a_listener_that_requires_none_lets_everybody_in(tokens_file: Path
         await client.abort()
 
 
-async def test_a_token_that_expires_ends_what_its_peers_may_ask_for(tmp_path: Path) -> None:
+async def test_a_token_that_expires_ends_the_connections_that_came_by_it_and_no_other(tmp_path: Path) -> None:
     path, end = tmp_path / "tokens.toml", datetime.now(UTC) + timedelta(seconds=LIFE_S)
     path.touch(0o600)
-    path.write_text(f'[[tokens]]\nname = "short"\nsecret = "{SHORT}"\nexpires = {end.isoformat()}\n')
-    with RelayProcess(f'access.tokens_file="{path}"') as relay:
-        client = await Client.dial(relay.address("ws"), path=f"/t/{SHORT}")
-        await client.reserve()
-        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 0.1)
-        with pytest.raises(HopRefusedError) as refused:
+    path.write_text(
+        f'[[tokens]]\nname = "short"\nsecret = "{SHORT}"\nexpires = {end.isoformat()}\n'
+        f'[[tokens]]\nname = "anna"\nsecret = "{ANNA}"\n'
+    )
+    with RelayProcess(f'access.tokens_file="{path}"', workers=2) as relay:
+        dialled = [await Client.dial(relay.address("ws"), path=f"/t/{secret}") for secret in (SHORT, ANNA) * 4]
+        ending, staying = dialled[::2], dialled[1::2]
+        for client in dialled:
             await client.reserve()
-        assert refused.value.status == Status.PERMISSION_DENIED
-        await client.abort()
+        call = await joined(staying[0], ending[0])
+        async with asyncio.timeout(LIFE_S + 10):
+            for client in ending:
+                await client.closed.wait()
+        assert datetime.now(UTC) >= end
+        with pytest.raises(StreamResetError):
+            await call.left.read(1)
+        assert counter(relay, "frost_relay_refusals_total", reason="token_expired") == len(ending)
+        lines = [line for line in relay.stderr.splitlines() if "reason=token_expired" in line]
+        assert {f"peer={name_of(client)}" in "".join(lines) for client in ending} == {True}
+        for client in staying:
+            await client.reserve()
+            await client.abort()
 
 
 async def test_a_reload_revokes_a_token_and_takes_a_new_one_and_leaves_the_others_alone(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,3 +177,41 @@ def test_a_listener_that_requires_no_token_asks_for_none(tmp_path: Path) -> None
     door.doors[0].live_by(replace(door.boots[0], tokens=ANNA))
     assert admit(door.doors[0], Wire(1)) is None
     door.close()
+
+
+def test_whoever_came_by_a_token_goes_when_it_ends(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1_900_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    tokens = tuple(
+        Token(name=f"after-{after_s}", secret=f"until-{after_s}-seconds-from-now", expires=at(now_s + after_s))
+        for after_s in (10, 20)
+    )
+    admission = door.doors[0]
+    admission.live_by(replace(door.boots[0], tokens=(*tokens, *ANNA)))
+    soon, later, anna, shaking = Wire(1, key=b"1"), Wire(2, key=b"2"), Wire(3, key=b"3"), Wire(4)
+    came = {soon: tokens[0].secret, later: tokens[1].secret, anna: SECRET, shaking: tokens[0].secret}
+    assert [admit(admission, wire, secret=secret) for wire, secret in came.items()] == [None] * 4
+
+    def gone() -> list[Reason | None]:
+        return [admission.expelled(wire.owner) for wire in came]
+
+    now_s += 9.9
+    assert not admission.a_token_has_ended()
+    now_s += 0.1
+    assert admission.a_token_has_ended()
+    assert not admission.a_token_has_ended()
+    assert gone() == [Reason.TOKEN_EXPIRED, None, None, Reason.TOKEN_EXPIRED]
+    now_s -= 5  # the clock is set back, and somebody comes by a token that has ended once
+    assert admit(admission, Wire(5), secret=tokens[0].secret) is None
+    now_s += 5
+    assert admission.a_token_has_ended()
+    assert gone()[1:3] == [None, None]
+    now_s += 10
+    assert admission.a_token_has_ended()
+    assert gone() == [Reason.TOKEN_EXPIRED, Reason.TOKEN_EXPIRED, None, Reason.TOKEN_EXPIRED]
+    now_s += 1e9
+    assert not admission.a_token_has_ended()
+
+
+def at(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)
