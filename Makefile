@@ -69,6 +69,10 @@ docs-settings: $(VENV)/.setup-dev ## write docs/settings.md again after a change
 interop-table: $(VENV)/.setup-dev ## measure all pairs of foreign peers and write their table into docs/interop.md
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_all_pairs.py
 
+.PHONY: faults
+faults: $(VENV)/.setup-dev ## break every process in every way, idle and busy, and write docs/faults.md (a quarter of an hour)
+	UPDATE_DOCS=1 $(BIN)/python -m pytest -q tests/faults/test_matrix.py
+
 .PHONY: bench
 bench: $(VENV)/.setup-dev ## build all relays, measure them beside each other, write docs/bench.md (half an hour)
 	@$(BIN)/python -m loadtests.bench $(ARGS)
@@ -87,6 +91,11 @@ load: $(VENV)/.setup-dev ## locust's browsers against a relay of its own: SECOND
 PEERS ?= 40000
 capacity: $(VENV)/.setup-dev ## how many reserved browsers fit on one core and in 1 GiB, and storms of them: writes docs/capacity.md
 	@$(BIN)/python -m loadtests.capacity --peers $(PEERS) $(ARGS)
+
+MINUTES ?= 30
+.PHONY: soak
+soak: $(VENV)/.setup-dev ## churn, rude strangers and kills for MINUTES together; from 10 minutes on it writes docs/soak.md
+	@$(BIN)/python -m loadtests.soak --minutes $(MINUTES) $(ARGS)
 
 traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects, into docs/traces
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py

@@ -19,7 +19,7 @@ from actors import log, metrics
 from actors.board import Board, BoardRow
 from actors.loop_selector import LoopDriver, LoopSelector
 from actors.messages import Boot, Ready, Update, Updated
-from actors.process import die, name_process
+from actors.process import die, end_without_memory, name_process
 
 if TYPE_CHECKING:
     from thespian.actors import ActorAddress
@@ -126,7 +126,12 @@ def _close_those_of_others(boot: Boot) -> None:
 
 
 def _log_loop_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An exception that nobody caught in a callback or task: ours, so logged with its stack; the loop goes on."""
+    """An exception that nobody caught in a callback or task: ours, so counted and logged; the loop goes on.
+
+    Whose it was is unknown here. A connection's own exceptions have ended that connection before (transports/wire.py).
+    """
     error = context.get("exception")
+    end_without_memory(error)
+    metrics.FAULTS.inc()
     fields = {"exc_info": (type(error), error, error.__traceback__)} if error is not None else {}
     _logger.error(str(context.get("message", "fault in the event loop")), **fields)

@@ -36,7 +36,18 @@ def how_ended(code: int | None) -> str:
     return _SIGNALS.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
 
 
-def die(event: str, **fields: object) -> NoReturn:
-    """End this process because of the exception at hand, logged with its stack; its parent decides what follows."""
-    _logger.error(event, exc_info=sys.exc_info(), **fields)
-    os._exit(EXIT_FAULT)  # not sys.exit: Thespian's exit hooks would try to send, and could wait
+def die(event: str, error: BaseException | None = None, **fields: object) -> NoReturn:
+    """End this process because of `error`, or the exception at hand, logged with its stack; its parent goes on."""
+    try:
+        _logger.error(event, exc_info=(type(error), error, error.__traceback__) if error else sys.exc_info(), **fields)
+    finally:  # also when there is no memory for a line
+        os._exit(EXIT_FAULT)  # not sys.exit: Thespian's exit hooks would try to send, and could wait
+
+
+def end_without_memory(error: BaseException | None) -> None:
+    """End this process if `error` is that it got no memory: what else was left half done then, nobody knows.
+
+    Whoever catches faults of any kind asks this first. A successor begins with as much as there is.
+    """
+    if isinstance(error, MemoryError):
+        die("out of memory", error)

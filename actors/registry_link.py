@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from actors import log
 from actors.limits import Reason
+from actors.process import end_without_memory
 from actors.registry_protocol import (
     Ask,
     CircuitGranted,
@@ -305,7 +306,8 @@ class RegistryLink:
         """A fault in what one peer's answer sets off must not take the others' answers with it."""
         try:
             callback(message)
-        except Exception:
+        except Exception as error:
+            end_without_memory(error)
             _logger.exception("fault after an answer of the registry", answer=repr(message))
 
     # --- deadlines ---

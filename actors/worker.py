@@ -26,6 +26,7 @@ from actors.limits import Reason
 from actors.line_limit import LineLimit
 from actors.messages import Boot, Drain
 from actors.peer import PROTOCOLS, LimitError, Peer
+from actors.process import end_without_memory
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
 from actors.query_protocol import socket_path
 from actors.query_server import OwnedCircuit, QueryServer
@@ -406,6 +407,7 @@ class Worker:
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: logged with its stack, and whatever it hit has been ended."""
+        end_without_memory(error)
         metrics.FAULTS.inc()
         _logger.error("fault", exc_info=(type(error), error, error.__traceback__))
 

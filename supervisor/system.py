@@ -23,8 +23,10 @@ from thespian.actors import ActorAddress, ActorSystemException, ChildActorExited
 
 from actors import log
 from actors.loop_selector import LoopSelector
+from actors.process import die
 from supervisor import seal, unix_sockets
 from supervisor.thespian_parts import (
+    ActorStartupFailed,
     ActorSystemBase,
     EndpointConnected,
     LoggerConnected,
@@ -97,6 +99,23 @@ def _keep_logging(*_args: object, **_kwargs: object) -> logging.Logger:
     return _root
 
 
+# --- faults in Thespian's own loop ----------------------------------------------------------------------------------
+
+
+def _to_the_end(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop `run`, whose faults end the process: stock says them to a log file of its own, and exits with 0."""
+
+    def run_to_the_end(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(*args, **kwargs)
+        except ActorStartupFailed:
+            raise  # the parent knows
+        except Exception:  # noqa: BLE001 - whatever it is
+            die("loop failed")
+
+    return run_to_the_end
+
+
 # --- actor and admin processes -------------------------------------------------------------------------------------
 
 
@@ -145,6 +164,7 @@ class Manager(_Deaths, common.MultiProcManager):
     def run(self) -> None:
         """The process's main loop."""
         _set_signals()
+        self.transport.run = _to_the_end(self.transport.run)
         super().run()
 
     def tell_exit(self, notice: ChildActorExited) -> None:
@@ -195,6 +215,7 @@ def _admin_process(
     _set_signals()
     transport.enableRXPauseFlowControl(False)
     admin.asLogger = admin.asLogProc = None
+    transport.run = _to_the_end(transport.run)
     transport.scheduleTransmit(None, transports.TransmitIntent(transport.myAddress, LoggerConnected()))
     admin.run()
 

@@ -36,8 +36,10 @@ with _without_name_service():
     from thespian.system import utilis as utilities
     from thespian.system.messages.multiproc import EndpointConnected, LoggerConnected
     from thespian.system.multiprocTCPBase import ActorSystemBase
+    from thespian.system.systemCommon import ActorStartupFailed
 
 __all__ = [
+    "ActorStartupFailed",
     "ActorSystemBase",
     "EndpointConnected",
     "LoggerConnected",

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 import h11
 
 from actors import log
+from actors.process import end_without_memory
 from supervisor.admin.gate import Asked, Gate
 
 MAX_HEADER_BYTES: Final = 8192
@@ -174,7 +175,8 @@ class AdminProtocol(asyncio.Protocol):
         request = Request(target, parameters, bytes(self._body))
         try:
             answer = self._routes[target].handler(request)
-        except Exception:
+        except Exception as error:
+            end_without_memory(error)
             _logger.exception("request failed", target=target)
             answer = _FAILED
         if isinstance(answer, Answer):
@@ -187,7 +189,8 @@ class AdminProtocol(asyncio.Protocol):
     async def _await(self, answer: Awaitable[Answer], target: str) -> Answer:
         try:
             return await answer
-        except Exception:
+        except Exception as error:
+            end_without_memory(error)
             _logger.exception("request failed", target=target)
             return _FAILED
 
