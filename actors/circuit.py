@@ -10,6 +10,7 @@ circuit holds at most one window (256 KiB) a direction, whatever a slow reader d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -210,21 +211,15 @@ class Splice:
             self._deadline = self.owner.deadlines.at(when_s, self.deadline)
 
 
-class CircuitOwner(SpliceOwner, Protocol):
-    """What a circuit tells its worker."""
-
-    def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
-        """The circuit is over and holds nothing any more."""
-
-
 class CircuitActor(Splice):
     """One circuit with its limits and its slot. `left` is the source's stream, `right` leads to the target."""
 
-    __slots__ = ("_circuit_owner", "began_s", "id", "source", "target")
+    __slots__ = ("_ended", "began_s", "id", "source", "target")
 
     def __init__(  # noqa: PLR0913 - what a circuit is, each once
         self,
-        owner: CircuitOwner,
+        owner: SpliceOwner,
+        ended: Callable[[CircuitActor, End], None],
         circuit_id: int,
         source: bytes,
         target: bytes,
@@ -236,7 +231,7 @@ class CircuitActor(Splice):
         idle_timeout_s: float,
     ) -> None:
         super().__init__(owner, left, right, duration_s=duration_s, idle_timeout_s=idle_timeout_s, max_bytes=max_bytes)
-        self._circuit_owner = owner
+        self._ended = ended  # told once, when the circuit holds nothing any more
         self.began_s = owner.now_s
         self.id = circuit_id
         self.source = source
@@ -249,4 +244,4 @@ class CircuitActor(Splice):
         try:
             super().finish(end, code)
         finally:
-            self._circuit_owner.circuit_ended(self, end)
+            self._ended(self, end)

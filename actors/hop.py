@@ -206,7 +206,7 @@ class HopStream:
                 self._refuse(answer.reason)
             return
         peer = self._peer
-        peer.worker.hold_circuit(answer, peer, self._target)
+        peer.worker.circuits.hold(answer, peer, self._target)
         self._circuit = answer.circuit
         if self._stage is Stage.GONE:
             self._give_back()
@@ -223,11 +223,11 @@ class HopStream:
         worker = self._peer.worker
         self._stream.write(worker.connect_answer)
         histograms.CIRCUIT_SETUP.observe(worker.row, worker.clock() - self._since_s)
-        worker.begin_circuit(circuit, self._peer, self._target, self._stream, outcome, bytes(self._early), first)
+        worker.circuits.begin(circuit, self._peer, self._target, self._stream, outcome, bytes(self._early), first)
 
     def _give_back(self) -> None:
         if self._circuit:
-            self._peer.worker.free_circuit(self._circuit)
+            self._peer.worker.circuits.give_back(self._circuit)
             self._circuit = 0
 
     # The answer

@@ -50,6 +50,18 @@ class OwnedCircuit(NamedTuple):
     since_s: float
 
 
+class HostCircuits(Protocol):
+    """Circuits: all that were granted, and of these the ones that are open."""
+
+    @property
+    def granted(self) -> Mapping[int, OwnedCircuit]:
+        """Granted ones, by circuit number."""
+
+    @property
+    def running(self) -> Mapping[int, CircuitActor]:
+        """Open ones, by circuit number."""
+
+
 class QueryHost(Protocol):
     """What is asked about. The keys of `peers` rise in the order of the table."""
 
@@ -58,12 +70,8 @@ class QueryHost(Protocol):
         """By connection number."""
 
     @property
-    def owned_circuits(self) -> Mapping[int, OwnedCircuit]:
-        """Granted ones, by circuit number."""
-
-    @property
-    def circuits(self) -> Mapping[int, CircuitActor]:
-        """Open ones, by circuit number."""
+    def circuits(self) -> HostCircuits:
+        """By circuit number."""
 
     def end_peer(self, peer: Peer, reason: Reason) -> None:
         """Close a connection for a reason of ours."""
@@ -111,9 +119,10 @@ def _row(peer: Peer) -> PeerRow:
 
 
 def _circuits(host: QueryHost, asked: ListCircuits) -> CircuitsPage:
-    numbers = _behind(sorted(host.owned_circuits), asked.after)
+    granted, running = host.circuits.granted, host.circuits.running
+    numbers = _behind(sorted(granted), asked.after)
     page = numbers[: max(1, min(asked.at_most, PAGE_ROWS))]
-    rows = [_circuit_row(host.owned_circuits[number], host.circuits.get(number)) for number in page]
+    rows = [_circuit_row(granted[number], running.get(number)) for number in page]
     return CircuitsPage(rows, page[-1] if len(numbers) > len(page) else END)
 
 

@@ -19,7 +19,8 @@ from actors.admission import Admission
 from actors.audit import tally
 from actors.board import Board, BoardRow
 from actors.call import Answer, Call
-from actors.circuit import CircuitActor, End, Splice
+from actors.circuit import End, Splice
+from actors.circuit_table import CircuitTable
 from actors.deadlines import SLOT_S, Deadlines
 from actors.drain import Draining
 from actors.limits import Reason
@@ -29,16 +30,16 @@ from actors.peer import PROTOCOLS, LimitError, Peer
 from actors.process import end_without_memory
 from actors.proto.circuit_pb2 import HopMessage, Limit, Reservation, Status
 from actors.query_protocol import socket_path
-from actors.query_server import OwnedCircuit, QueryServer
+from actors.query_server import QueryServer
 from actors.registry_link import RegistryLink
-from actors.registry_protocol import CircuitGranted, Evict, Held, HeldCircuit, Hello, Superseded, Tally
+from actors.registry_protocol import CircuitGranted, Evict, Held, Hello, Superseded, Tally
 from actors.stop import StopCall
 from actors.sweep import Sweep
 from actors.voucher import reservation_voucher
 from actors.worker_link import Request, WorkerLinks
 from transports.address import multiaddr_bytes, with_peer
 from transports.errors import PeerError
-from transports.identity import HostKey, peer_id_text
+from transports.identity import HostKey
 from transports.noise import Role, StaticKey
 from transports.upgrade import MUXERS, Connection
 from transports.varint import delimited
@@ -77,9 +78,7 @@ class Worker:
         self.flusher = Flusher(loop, self.fault)
         self.lines = LineLimit()
         self.peers: dict[int, Peer] = {}
-        self.circuits: dict[int, CircuitActor] = {}
-        self._began_s: dict[int, float] = {}  # circuit -> when
-        self.owned_circuits: dict[int, OwnedCircuit] = {}  # from the registry's grant to the end, so called ones too
+        self.circuits = CircuitTable(self)
         self._next_connection = 1
         watchers = [self.board.row(slot.index) for slot in boot.slots if slot.role == "admin"]
         self.admission = Admission(boot, self.row, self._all_rows(boot), watchers)
@@ -131,7 +130,7 @@ class Worker:
 
     def busy_peers(self) -> int:
         """Peers with a circuit, calls that are under way, and peers that have yet to hear of other addresses."""
-        return len(self.owned_circuits) + sum(peer.in_circuit for peer in self.peers.values()) + self._pushes.left
+        return len(self.circuits.granted) + sum(peer.in_circuit for peer in self.peers.values()) + self._pushes.left
 
     def _look_at_all(self) -> None:
         self._sweep.cancel()
@@ -182,8 +181,7 @@ class Worker:
             self._tick.cancel()
         self._sweep.cancel()
         self._pushes.cancel()
-        for circuit in list(self.circuits.values()):
-            circuit.finish(End.DRAIN)
+        self.circuits.finish(End.DRAIN)
         for peer in list(self.peers.values()):
             peer.wire.close(None, GoAway.NORMAL)
         if self.peers:
@@ -302,7 +300,7 @@ class Worker:
             self.name,
             self.row.pid,
             [Held(p.key, p.id, p.counted_as, p.reserved_until_s) for p in self.peers.values() if p.reserved_until_s],
-            [owned.held for owned in self.owned_circuits.values()],
+            [owned.held for owned in self.circuits.granted.values()],
             [(peer.id, peer.counted_as) for peer in self.peers.values() if peer.counted_as],
             tokens=[(peer.id, peer.token) for peer in self.peers.values() if peer.token],
         )
@@ -311,7 +309,7 @@ class Worker:
         """How much of that there is (0.8 ms for 10,000 peers)."""
         peers = self.peers.values()
         reserved = [peer.id for peer in peers if peer.reserved_until_s]
-        return tally(reserved, self.owned_circuits, [peer.id for peer in peers if peer.counted_as])
+        return tally(reserved, self.circuits.granted, [peer.id for peer in peers if peer.counted_as])
 
     def _evicted(self, evict: Evict) -> None:
         peer = self.peers.get(evict.connection)
@@ -327,17 +325,7 @@ class Worker:
         if peer is not None and peer.key == notice.peer:
             peer.forget_reservation()
 
-    # Circuits
-
-    def hold_circuit(self, granted: CircuitGranted, source: Peer, target: bytes) -> None:
-        """The registry granted a circuit: a slot is ours until `free_circuit`."""
-        held = HeldCircuit(granted.circuit, source.key, target, source.counted_as)
-        self.owned_circuits[granted.circuit] = OwnedCircuit(held, granted.worker, self.now_s)
-
-    def free_circuit(self, circuit_id: int) -> None:
-        """The circuit has ended, or was not opened: its slot is free."""
-        if self.owned_circuits.pop(circuit_id, None) is not None:
-            self.registry.close_circuit(circuit_id)
+    # Calls
 
     def call(self, granted: CircuitGranted, source: bytes, target: bytes, answer: Answer) -> Call | None:
         """Call the target, wherever its connection is; None when the answer is already given."""
@@ -353,30 +341,6 @@ class Worker:
             return None
         return StopCall(peer.connection, source, self.limit, self.deadlines, self.now_s, answer)
 
-    def begin_circuit(
-        self, circuit_id: int, source: Peer, target: bytes, left: Stream, right: Stream, early: bytes, first: bytes
-    ) -> None:
-        """Both ends agree: from here on the circuit owns the two streams."""
-        limits = self.settings.limits
-        circuit = CircuitActor(
-            self,
-            circuit_id,
-            source.key,
-            target,
-            left,
-            right,
-            max_bytes=limits.circuit_bytes,
-            duration_s=limits.circuit_duration_s,
-            idle_timeout_s=limits.circuit_idle_timeout_s,
-        )
-        self.circuits[circuit_id] = circuit
-        self.row.circuits += 1
-        self._began_s[circuit_id] = self.now_s
-        metrics.CIRCUITS_OPENED.inc()
-        if _logger.debugs:  # its end is told at info, with all that this says
-            _logger.debug("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
-        circuit.join(early, first)
-
     def splice(self, link: Stream, target: Stream, early: bytes | bytearray, first: bytes) -> None:
         """Our part of a circuit whose source is in another worker: not counted here, but it ends in time too."""
         limits = self.settings.limits
@@ -384,26 +348,6 @@ class Worker:
         idle_timeout_s = limits.circuit_idle_timeout_s + SPLICE_GRACE_S
         duration_s = limits.circuit_duration_s + SPLICE_GRACE_S if limits.circuit_duration_s else 0.0
         Splice(self, link, target, duration_s=duration_s, idle_timeout_s=idle_timeout_s).join(early, first)
-
-    def circuit_ended(self, circuit: CircuitActor, end: End) -> None:
-        """The circuit is over: its slot is free."""
-        del self.circuits[circuit.id]
-        self.row.circuits -= 1
-        self.free_circuit(circuit.id)
-        metrics.CIRCUITS_ENDED.labels(end.value).inc()
-        histograms.CIRCUIT_DURATION.observe(self.row, self.clock() - self._began_s.pop(circuit.id))
-        histograms.CIRCUIT_BYTES.observe(self.row, circuit.left.bytes + circuit.right.bytes)
-        metrics.BYTES_RELAYED.labels("to_target").inc(circuit.left.bytes)
-        metrics.BYTES_RELAYED.labels("to_source").inc(circuit.right.bytes)
-        _logger.info(
-            "circuit ended",
-            reason=end.value,
-            source=peer_id_text(circuit.source),
-            target=peer_id_text(circuit.target),
-            duration_s=round(self.now_s - circuit.began_s, 1),
-            to_target_bytes=circuit.left.bytes,
-            to_source_bytes=circuit.right.bytes,
-        )
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: logged with its stack, and whatever it hit has been ended."""

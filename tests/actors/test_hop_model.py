@@ -340,7 +340,7 @@ class HopMachine(RuleBasedStateMachine):
         assert (table.reservation_count, table.circuit_count, table.connection_count) == (0, 0, 0)
         assert (worker.row.reservations, worker.row.circuits, worker.row.connections) == (0, 0, 0)
         assert not worker.peers
-        assert not worker.owned_circuits
+        assert not worker.circuits.granted
         assert not any(worker.deadlines._slots.values())
 
 

@@ -10,6 +10,8 @@ import sys
 import trio
 from libp2p import new_host
 from libp2p.network.config import ConnectionConfig
+from libp2p.rcmgr import ResourceLimits, ResourceManager
+from libp2p.rcmgr.connection_limits import new_connection_limits
 from libp2p.relay.circuit_v2.protocol import CircuitV2Protocol
 from libp2p.relay.circuit_v2.resources import RelayLimits
 from libp2p.tools.anyio_service import background_trio_service
@@ -21,12 +23,14 @@ LISTEN = ("/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0")
 CONNECTIONS = ConnectionConfig(
     max_connections=MANY, min_connections=0, low_watermark=0, high_watermark=MANY, max_connections_per_peer=MANY
 )
+RESOURCES = ResourceLimits(max_connections=MANY, max_memory_mb=MANY, max_streams=MANY)
 LIMITS = RelayLimits(duration=DAY_S, data=1 << 50, max_circuit_conns=MANY, max_reservations=MANY)
 
 
 async def main() -> None:
     """Serve until SIGTERM."""
-    host = new_host(enable_tcp=True, enable_websocket=True, connection_config=CONNECTIONS)
+    resources = ResourceManager(RESOURCES, connection_limits=new_connection_limits())
+    host = new_host(enable_tcp=True, enable_websocket=True, connection_config=CONNECTIONS, resource_manager=resources)
     protocol = CircuitV2Protocol(host, LIMITS, allow_hop=True)
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with host.run(listen_addrs=[Multiaddr(text) for text in LISTEN]), background_trio_service(protocol):

@@ -38,6 +38,7 @@ class Rig:
         self.deadlines = Deadlines(self.now_s, self.fault)
         self.circuit = CircuitActor(
             self,
+            self.circuit_ended,
             7,
             b"source",
             b"target",
@@ -327,7 +328,9 @@ def test_a_peer_may_call_itself_and_losing_it_ends_the_circuit_once() -> None:
     rig = Rig()
     one, near = rig.pairs[0].stream()
     other, far = rig.pairs[0].stream()
-    rig.circuit = CircuitActor(rig, 8, b"p", b"p", near.stream, far.stream, max_bytes=0, duration_s=0, idle_timeout_s=0)
+    rig.circuit = CircuitActor(
+        rig, rig.circuit_ended, 8, b"p", b"p", near.stream, far.stream, max_bytes=0, duration_s=0, idle_timeout_s=0
+    )
     rig.join()
     send(rig, one, b"to myself")
     assert other.data == b"to myself"
@@ -375,8 +378,9 @@ def test_an_answer_that_waits_in_the_stream_is_not_credited_to_the_other_side() 
     rig = Rig(credit=False)
     rig.pairs[0].right.session.pause()
     rig.left.stream.write(b"status ok")
+    ends = rig.left.stream, rig.right.stream
     rig.circuit = CircuitActor(
-        rig, 9, b"s", b"t", rig.left.stream, rig.right.stream, max_bytes=0, duration_s=0, idle_timeout_s=0
+        rig, rig.circuit_ended, 9, b"s", b"t", *ends, max_bytes=0, duration_s=0, idle_timeout_s=0
     )
     rig.join()
     rig.target.stream.write(bytes(WINDOW))

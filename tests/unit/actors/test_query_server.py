@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +28,18 @@ from actors.query_server import EXAMINED, OwnedCircuit, QueryServer, answer
 from actors.registry_protocol import MAX_FRAME_BYTES, HeldCircuit, encode_frames
 
 
+@dataclass
+class Circuits:
+    granted: dict[int, OwnedCircuit]
+    running: dict[int, Any]
+
+
 class Host:
     """A worker's tables."""
 
     def __init__(self) -> None:
         self.peers: dict[int, Any] = {}
-        self.owned_circuits: dict[int, OwnedCircuit] = {}
-        self.circuits: dict[int, Any] = {}
+        self.circuits = Circuits({}, {})
         self.ended: list[tuple[int, Reason]] = []
 
     def add(self, number: int, key: bytes, until_s: float = 99.0, closing: bool = False) -> None:
@@ -117,8 +123,8 @@ def test_a_rare_peer_is_found_without_looking_at_everybody_at_once() -> None:
 def test_circuits_are_listed_by_number_whether_open_or_being_called() -> None:
     host = Host()
     for number in (9, 2, 5):
-        host.owned_circuits[number] = OwnedCircuit(HeldCircuit(number, b"s%d" % number, b"t", "ip"), "ws-1/1", 3.0)
-    host.circuits[5] = SimpleNamespace(left=SimpleNamespace(bytes=70), right=SimpleNamespace(bytes=3))
+        host.circuits.granted[number] = OwnedCircuit(HeldCircuit(number, b"s%d" % number, b"t", "ip"), "ws-1/1", 3.0)
+    host.circuits.running[5] = SimpleNamespace(left=SimpleNamespace(bytes=70), right=SimpleNamespace(bytes=3))
     first = answer(host, ListCircuits(0, 2))
     assert isinstance(first, CircuitsPage)
     assert [(row.source, row.is_open, row.to_target_bytes, row.to_source_bytes) for row in first.rows] == [

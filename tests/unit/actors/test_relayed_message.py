@@ -123,7 +123,7 @@ class Rig:
         self.deadlines = Deadlines(0.0, self.fault)
         streams = self.source.leg.stream, self.target.leg.stream
         limits = {"max_bytes": 1 << 40, "duration_s": 3600.0, "idle_timeout_s": 3600.0}
-        CircuitActor(self, 1, b"source", b"target", *streams, **cast("Any", limits)).join()
+        CircuitActor(self, self.circuit_ended, 1, b"source", b"target", *streams, **cast("Any", limits)).join()
 
     def fault(self, error: Exception) -> None:
         raise error
