@@ -15,6 +15,7 @@ from typing import Final, cast
 from transports.http_request import MAX_HEAD_BYTES, SNI, Answer, RequestReader, Upgrade, answer
 from transports.proxied import Attach
 from transports.tls import Tls, TlsError, broken_record, shake_hands
+from transports.transport_end import TransportEnd
 from transports.wire import LINGER_S, Flusher, SocketEnd, Wire
 from transports.yamux import Buffer
 
@@ -46,12 +47,11 @@ class Gate:
         return wire
 
 
-class RequestEnd(asyncio.BufferedProtocol):
+class RequestEnd(TransportEnd, asyncio.BufferedProtocol):
     """The socket end of a connection until its upgrade. What is no upgrade gets an answer, never a hang."""
 
-    __slots__ = ("_attach", "_gate", "_reader", "_transport", "_wire")
+    __slots__ = ("_attach", "_gate", "_reader", "_wire")
 
-    _transport: asyncio.Transport
     _wire: Wire
 
     def __init__(self, gate: Gate, attach: Attach) -> None:
@@ -119,18 +119,6 @@ class RequestEnd(asyncio.BufferedProtocol):
     def write(self, data: Buffer) -> None:
         """Nothing of a connection's bytes can be said before the upgrade."""
 
-    def shut(self, error: Exception | None) -> None:
-        """The transport's goodbye."""
-        self._transport.close()
-
-    def cut(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
-    def unsent_bytes(self) -> int:
-        """What the socket has not taken."""
-        return self._transport.get_write_buffer_size()
-
 
 class _RequestAboveTls(RequestEnd):
     """The socket end of a connection that has its wire already."""
@@ -154,16 +142,15 @@ class _RequestAboveTls(RequestEnd):
         return super()._asked(request)
 
 
-class TlsEnd(asyncio.Protocol):
+class TlsEnd(TransportEnd, asyncio.Protocol):
     """The socket end of a connection while TLS shakes hands; then a RequestEnd takes the wire over.
 
     uvloop's own way, create_server(ssl=…), shows a connection when TLS has shaken hands, and one that fails at it
     never: neither deadline nor count could begin at accept.
     """
 
-    __slots__ = ("_attach", "_gate", "_tls", "_transport", "_waits", "_wire")
+    __slots__ = ("_attach", "_gate", "_tls", "_waits", "_wire")
 
-    _transport: asyncio.Transport
     _wire: Wire
 
     def __init__(self, gate: Gate, attach: Attach, tls: Tls, *, waits: bool) -> None:
@@ -202,15 +189,3 @@ class TlsEnd(asyncio.Protocol):
 
     def write(self, data: Buffer) -> None:
         """Nothing can be said before TLS."""
-
-    def shut(self, error: Exception | None) -> None:
-        """TCP's goodbye."""
-        self._transport.close()
-
-    def cut(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
-    def unsent_bytes(self) -> int:
-        """What the socket has not taken."""
-        return self._transport.get_write_buffer_size()

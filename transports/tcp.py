@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, cast
 
+from transports.transport_end import TransportEnd
 from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
 from transports.yamux import Buffer
 
@@ -18,15 +19,14 @@ _READ_BYTES: Final = 256 * 1024
 _shared = memoryview(bytearray(_READ_BYTES))
 
 
-class TcpEnd(asyncio.BufferedProtocol):
+class TcpEnd(TransportEnd, asyncio.BufferedProtocol):
     """The socket end of an accepted TCP connection, or of a Unix-socket connection between workers.
 
     `attach(wire)` gives the new wire its endpoint and owner.
     """
 
-    __slots__ = ("_attach", "_flusher", "_now", "_transport", "_wire", "socket")
+    __slots__ = ("_attach", "_flusher", "_now", "_wire", "socket")
 
-    _transport: asyncio.Transport
     _wire: Wire
     socket: socket.socket
 
@@ -75,15 +75,3 @@ class TcpEnd(asyncio.BufferedProtocol):
     def write(self, data: Buffer) -> None:
         """Send, or hold until the socket takes it."""
         self._transport.write(data)
-
-    def shut(self, error: Exception | None) -> None:
-        """TCP's goodbye is its FIN, whatever the reason."""
-        self._transport.close()
-
-    def cut(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
-    def unsent_bytes(self) -> int:
-        """What the socket has not taken."""
-        return self._transport.get_write_buffer_size()
