@@ -19,7 +19,8 @@ import psutil
 from actors import log
 from actors.access import AccessRules, counted_as, normal_ip
 from actors.arrivals import Arrivals, Unannounced, announced_hosts
-from actors.board import BoardRow
+from actors.blame import of_address
+from actors.board import Board, BoardRow
 from actors.descriptors import room
 from actors.limits import Reason
 from actors.messages import Boot
@@ -42,6 +43,7 @@ class Admission:
         self._token_ends_unix_s = inf  # the first end of all by which somebody is here
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
+        self._blame = Board.attach(boot.board_fd).blame
         self._room = room(len(boot.slots))
         self.arrivals = Arrivals(boot.runtime_dir, _say_where)
         self.live_by(boot)
@@ -80,10 +82,13 @@ class Admission:
         self._row.pending_handshakes = len(self._half_open)
 
     def locate(self, wire: Wire, ip: str, port: int, now_s: float) -> Reason | None:
-        """It is known from where a connection comes. A reason: too many came from there already."""
+        """It is known from where a connection comes. A reason: too many came from there, or what workers died of."""
         peer = cast("Peer", wire.owner)
         peer.ip, peer.port = normal_ip(ip), port
         peer.counted_as = counted_as(peer.ip, self._limits.ipv6_prefix)
+        wire.label = of_address(peer.counted_as)
+        if self._blame.denies(wire.label, now_s):
+            return Reason.CRASHED_WORKERS
         allowed = self._rates.take(peer.counted_as, self._limits.connection_rate_per_ip, now_s)
         return None if allowed else Reason.CONNECTION_RATE_PER_IP
 

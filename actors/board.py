@@ -13,6 +13,7 @@ import os
 from enum import IntEnum
 
 from actors import histograms
+from actors.blame import Blame
 
 _FIELDS = histograms.ROW_FIELDS
 _ROW_BYTES = _FIELDS * 8
@@ -134,26 +135,30 @@ class BoardRow:
 class Board:
     """All rows. Made once in main, attached by its descriptor in every child."""
 
-    __slots__ = ("_doubles", "_integers", "fd", "rows")
+    __slots__ = ("_doubles", "_integers", "blame", "fd", "memory", "rows")
 
     def __init__(self, fd: int, rows: int) -> None:
-        memory = memoryview(mmap.mmap(fd, rows * _ROW_BYTES))
+        size = rows * _ROW_BYTES
+        self.memory = mmap.mmap(fd, size + Blame.size(rows))
         self.fd = fd
         self.rows = rows
-        self._integers = memory.cast("q")
-        self._doubles = memory.cast("d")
+        self.blame = Blame(self.memory, size, rows)
+        table = memoryview(self.memory)[:size]
+        self._integers = table.cast("q")
+        self._doubles = table.cast("d")
 
     @classmethod
     def create(cls, rows: int) -> Board:
         """A new board; its descriptor is meant to be inherited by fork."""
         fd = os.memfd_create("frost-relay-board")
-        os.ftruncate(fd, rows * _ROW_BYTES)
+        os.ftruncate(fd, rows * _ROW_BYTES + Blame.size(rows))
         return cls(fd, rows)
 
     @classmethod
     def attach(cls, fd: int) -> Board:
         """The board that `create` made, seen from a process that inherited its descriptor."""
-        return cls(fd, os.fstat(fd).st_size // _ROW_BYTES)
+        each = _ROW_BYTES + Blame.size(1) - Blame.size(0)
+        return cls(fd, (os.fstat(fd).st_size - Blame.size(0)) // each)
 
     def used(self) -> list[BoardRow]:
         """All rows that have or had a process, those of slots that are gone among them."""

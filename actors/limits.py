@@ -81,6 +81,7 @@ class Reason(StrEnum):
     DESCRIPTORS_SHORT = "descriptors_short"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     KICKED = "kicked"
+    CRASHED_WORKERS = "crashed_workers"
 
 
 # Reason -> (status that answers a RESERVE, status that answers a CONNECT); None: it cannot be the answer to one.

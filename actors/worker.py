@@ -17,6 +17,7 @@ from typing import Final, cast
 from actors import histograms, identify, log, metrics
 from actors.admission import Admission
 from actors.audit import tally
+from actors.blame import of_peer
 from actors.board import Board, BoardRow
 from actors.call import Answer, Call
 from actors.circuit import End, Splice
@@ -75,7 +76,9 @@ class Worker:
         self.board = Board.attach(boot.board_fd)
         self.row = self.board.row(boot.slot.index)
         self.deadlines = Deadlines(self.now_s, self.fault)
-        self.flusher = Flusher(loop, self.fault)
+        blame, place = self.board.blame, self.board.blame.place(boot.slot.index)
+        self.flusher = Flusher(loop, self.fault, self.board.memory, place)
+        self._blamed = blame.changes
         self.lines = LineLimit()
         self.peers: dict[int, Peer] = {}
         self.circuits = CircuitTable(self)
@@ -141,7 +144,10 @@ class Worker:
         if peer.wire.closing:
             return
         peer.connection.limit_streams(self.settings.limits.max_streams_per_connection)
-        if reason := self.admission.expelled(peer):
+        reason = self.admission.expelled(peer)
+        if self.board.blame.denies(peer.wire.label, self.now_s):
+            reason = Reason.CRASHED_WORKERS
+        if reason:
             peer.wire.close(LimitError(reason))
 
     def _live_by(self, boot: Boot) -> None:
@@ -204,6 +210,9 @@ class Worker:
         self.lines.report(self.now_s, _say_suppressed)
         if not self._sweep.left and self.admission.a_token_has_ended():
             self._look_at_all()
+        if self._blamed != self.board.blame.changes:  # somebody is denied who may be here
+            self._blamed = self.board.blame.changes
+            self._look_at_all()
         self._tick = self.loop.call_later(SLOT_S, self._advance)
 
     # Peers
@@ -244,12 +253,15 @@ class Worker:
         return Connection(Role.RESPONDER, self.static_key, peer, wake, PROTOCOLS, limits.max_streams_per_connection)
 
     def handshake_done(self, peer: Peer) -> None:
-        """The peer is authenticated."""
+        """The peer is authenticated. Raises LimitError for one of whose bytes workers have died."""
         self.admission.upgraded(peer)
         metrics.HANDSHAKES.labels("ok").inc()
         histograms.HANDSHAKE.observe(self.row, self.now_s - peer.since_s)
         if _logger.debugs:  # a peer's name is 8 µs of base58 the first time
             _logger.debug("connected", peer=peer.name, address=peer.address, transport=self.transport)
+        peer.wire.label = self.flusher.memory[self.flusher.place] = of_peer(peer.key)
+        if self.board.blame.denies(peer.wire.label, self.now_s):
+            raise LimitError(Reason.CRASHED_WORKERS)  # before what it has sent behind the handshake is looked at
 
     def peer_lost(self, peer: Peer, error: Exception | None) -> None:
         """The peer's socket is closed; `error` says why when it was not a goodbye."""

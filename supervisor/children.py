@@ -26,6 +26,7 @@ KILL_AFTER_S: Final = 0.3
 """How much longer we wait for who was asked to end: it keeps its own time, and ends better by itself."""
 DRAIN_LOOK_S: Final = 0.25
 """How often it is looked whether those who drain are done."""
+HANGS: Final = "hangs"
 _NEVER: Final = float("inf")
 
 _TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
@@ -234,7 +235,7 @@ class Children:
         elif child.row.beat != child.beat:
             child.beat, child.silent_s = child.row.beat, 0.0
         elif child.silent_s >= self._hang_timeout_s:
-            return [Kill(child.slot, child.row.pid, "hangs")]
+            return [Kill(child.slot, child.row.pid, HANGS)]
         return []
 
     def drain(self, order: Drain, now: float, grace_s: float) -> list[Action]:

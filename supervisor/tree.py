@@ -19,11 +19,12 @@ from typing import Any, ClassVar, Final
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExited, PoisonMessage, WakeupMessage
 
 from actors import log
+from actors.blame import CRASHES, DENIED_S, Suspects, is_crash, who
 from actors.board import Board, State
 from actors.messages import Begin, Drain, Outcome, Ready, Reloads, Slot, Stop, Update, Updated
 from actors.process import EXIT_FAULT, die, how_ended, name_process
 from supervisor import system
-from supervisor.children import TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
+from supervisor.children import HANGS, TICK_S, Action, AllReady, AllStopped, AskToDrain, AskToEnd, Children, Kill, Spawn
 from supervisor.rollout import Rollout
 from supervisor.socket_channel import SocketReceiver
 
@@ -74,6 +75,9 @@ class SupervisorActor(Actor):
         slots = [slot for slot in boot.slots if slot.role in CHILD_ROLES]
         self._begin, self._actors = begin, dict(begin.actors)
         self._row = board.row(boot.slot.index)
+        self._blame = board.blame
+        self._suspects = Suspects()
+        self._hung: set[int] = set()
         self._addresses: dict[str, ActorAddress] = {}
         self._armed = float("inf")
         self._children = Children(slots, board.row, limits.hang_timeout_s, limits.backoff_max_s)
@@ -125,10 +129,25 @@ class SupervisorActor(Actor):
         say = _logger.info if state is State.STOPPED else _logger.warning
         how = how_ended(code) if pid else "not started"
         say("process ended", name=name, pid=pid, how=how, now=state.name.lower())
+        self._put_blame(name, pid, code or 0)
         self._act(actions)
         if any(slot.leaving and slot.name == name for slot in self._begin.boot.slots):
             os.eventfd_write(self._begin.event_fd, 1)  # main forgets who has left
         self._settle_reload()
+
+    def _put_blame(self, name: str, pid: int, code: int) -> None:
+        """A worker that died over somebody's bytes may have died of them; whoever did that to several is denied."""
+        index = next(slot.index for slot in self._begin.boot.slots if slot.name == name)
+        hung = pid in self._hung
+        self._hung.discard(pid)
+        label = self._blame.take(index)
+        if not label[0] or not is_crash(code, hung=hung):
+            return
+        crashes = self._suspects.crashed(label, self.clock())
+        _logger.warning("process died of what a peer had sent", name=name, **who(label), crashes=crashes)
+        if crashes >= CRASHES:
+            self._blame.deny(label, crashes, self.clock())
+            _logger.warning("denied for crashing processes", **who(label), for_s=DENIED_S)
 
     # --- other settings ---
 
@@ -201,6 +220,8 @@ class SupervisorActor(Actor):
                     self.send(self._addresses[slot.name], ActorExitRequest())
                 case Kill(slot, pid, why):
                     _logger.warning("killing process", name=slot.name, pid=pid, why=why)
+                    if why == HANGS:
+                        self._hung.add(pid)
                     self.kill(pid)
                 case AllReady():
                     self._tell_main(State.READY)

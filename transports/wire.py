@@ -7,6 +7,7 @@ hold more output than OUTPUT_LIMIT_BYTES for a peer that does not read: such a p
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -20,6 +21,9 @@ LOW_WATER_BYTES: Final = 16 * 1024
 OUTPUT_LIMIT_BYTES: Final = HIGH_WATER_BYTES + 2 * OUTPUT_SOFT_LIMIT_BYTES + 64 * 1024
 # A socket that is closed stays until the peer has taken what was written; one that never does would stay for ever.
 LINGER_S: Final = 5.0
+LABEL_BYTES: Final = 64
+NOBODY: Final = bytes(LABEL_BYTES)
+"""The label of a wire whose bytes nobody is to be blamed for."""
 
 
 class NotReadingError(PeerError):
@@ -60,17 +64,27 @@ class Flusher:
     callback of the loop, which costs as much as all of yamux. What is marked at any other time is written at the end of
     the turn. A fault of ours while writing to one wire aborts
     that wire only, and its owner is told of it. `on_fault(error)` gets the faults that no owner can be told of.
-    `call_later` is the loop's.
+    `call_later` is the loop's. `memory` has at `place` the label of the wire whose bytes are worked on, for those who
+    want to know after this process has died (two writes a read, 0.1 µs).
     """
 
-    __slots__ = ("_call_soon", "_dirty", "call_later", "gathering", "on_fault")
+    __slots__ = ("_call_soon", "_dirty", "call_later", "gathering", "memory", "on_fault", "place", "start")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_fault: Callable[[Exception], None],
+        memory: mmap.mmap | bytearray | None = None,
+        place: slice = slice(0, LABEL_BYTES),
+    ) -> None:
         self._call_soon = loop.call_soon
         self.call_later = loop.call_later
         self.gathering = False
         self._dirty: list[Wire] = []
         self.on_fault = on_fault
+        self.memory = bytearray(LABEL_BYTES) if memory is None else memory
+        self.place = place
+        self.start: int = place.start
 
     def mark(self, wire: Wire) -> None:
         """The wire has output; it will be asked to flush before the loop waits again."""
@@ -117,7 +131,7 @@ class Wire:
     """Feeds an Endpoint from a socket, and the socket from the Endpoint.
 
     `ip` and `port` are the other end of the socket (empty and 0 for a Unix socket). `now` gives CLOCK_MONOTONIC
-    seconds. Whoever attaches to a new wire sets `endpoint` and `owner`.
+    seconds. Whoever attaches to a new wire sets `endpoint` and `owner`, and `label` to who is on the other side.
     """
 
     __slots__ = (
@@ -130,6 +144,7 @@ class Wire:
         "end",
         "endpoint",
         "ip",
+        "label",
         "owner",
         "port",
     )
@@ -141,6 +156,7 @@ class Wire:
         self.end = end
         self.ip = ip
         self.port = port
+        self.label = NOBODY
         self.closing = False
         self._flusher = flusher
         self._now = now
@@ -214,6 +230,7 @@ class Wire:
             return
         flusher = self._flusher
         flusher.gathering = True
+        flusher.memory[flusher.place] = self.label
         try:
             self.endpoint.receive(data, self._now())
         except PeerError as error:
@@ -222,6 +239,7 @@ class Wire:
             self.abort(error)
         finally:
             flusher.gathered(last)
+            flusher.memory[flusher.start] = 0
 
     def lost(self, error: Exception | None = None) -> None:
         """The socket is gone; `error` is the peer's fault that the socket's end saw, if any."""

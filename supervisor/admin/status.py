@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from actors.arrivals import Unannounced, announced_hosts, kept
+from actors.blame import who
 from actors.board import Board, BoardRow, State
 from actors.messages import Boot, Outcome
 from actors.process import how_ended
@@ -42,6 +43,7 @@ class Status:
         self._has_canary = any(slot.role == "canary" for slot in boot.slots)
         self._clock = clock
         self._begun = board.row(next(slot.index for slot in boot.slots if slot.role == "main"))
+        self._blame = board.blame
         self._registry = board.row(next(slot.index for slot in boot.slots if slot.role == "registry"))
         self._started = self._begun.since
         self._peer = peer_id_text(HostKey.from_seed(boot.host_seed).peer_id)
@@ -110,6 +112,7 @@ class Status:
             ],
             "canary": canary.document() if (canary := self.canary()) else None,
             "audit": self._audit(),
+            "denied": self._denied(),
         }
 
     def unannounced(self) -> list[Unannounced]:
@@ -128,6 +131,14 @@ class Status:
         registry = self._registry
         age_s = round(self._clock() - registry.audited, 3) if registry.audited else None
         return {"age_s": age_s, "differences": registry.audit_differences, "mended": registry.audit_mended}
+
+    def _denied(self) -> list[dict[str, Any]]:
+        """Who is kept out because workers died of what he had sent."""
+        now_s = self._clock()
+        return [
+            {**who(each.label), "crashes": each.crashes, "left_s": round(each.until_s - now_s, 3)}
+            for each in self._blame.denied(now_s)
+        ]
 
     def _process(self, row: BoardRow) -> dict[str, Any]:
         return {

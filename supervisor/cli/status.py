@@ -108,6 +108,9 @@ def _notices(document: dict[str, Any]) -> Iterator[str]:
     for each in document["workers"]:
         if each["sheds"] and each["role"] == "listener":
             yield f"{each['name']} lags: newcomers wait"
+    for each in document["denied"]:
+        name = each.get("peer") or each.get("address")
+        yield f"denied {duration(each['left_s'])} for crashes: {name}"
     for each in document["certificates"]:
         yield f"certificate of {each['listener']}: {each['days_left']:.0f} days left"
     for outcome in document["reload"]["outcomes"][-1:]:

@@ -211,6 +211,7 @@ RARE: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
             "reservations": 922,
             "canary": CANARY,
             "audit": {"age_s": 1.0, "differences": 0, "mended": 3},
+            "denied": [{"address": "192.0.2.7", "crashes": 2, "left_s": 1800.0}],
         },
         (
             "Changed in the settings, and waiting for a restart: admin.listen.",
@@ -218,6 +219,7 @@ RARE: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
             "Few reservations are left: 922 of limits.max_reservations = 1,024.",
             "at 'reserve': it is full. Raise it.",
             "did not agree about 3 slots since the start",
+            "2 processes died of what 192.0.2.7 had sent; it is kept out for 30 min more.",
         ),
     ),
 )

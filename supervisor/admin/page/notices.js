@@ -9,7 +9,7 @@ export const RECENT_S = 600;
 export const LIMITED = { reservations: "max_reservations", circuits: "max_circuits", connections: "max_connections" };
 
 export function notices(status) {
-  return [...short(status), ...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status), ...audit(status)];
+  return [...short(status), ...full(status), ...restarts(status), ...certificates(status), ...reloads(status), ...canary(status), ...announced(status), ...audit(status), ...denied(status)];
 }
 
 function* short(status) {
@@ -63,4 +63,10 @@ function* announced(status) {
 function* audit(status) {
   const mended = status.audit?.mended;
   if (mended) yield [`The registry and its workers did not agree about ${count(mended)} slots since the start; the audit has mended them. The log says which.`, false];
+}
+
+function* denied(status) {
+  for (const { peer, address, crashes, left_s: left } of status.denied ?? []) {
+    yield [`${crashes} processes died of what ${peer ?? address} had sent; it is kept out for ${duration(left)} more. The log has the stacks, if there are any.`, true];
+  }
 }

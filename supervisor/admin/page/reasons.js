@@ -22,6 +22,7 @@ export const REASONS = {
   token_expired: "the token has expired: access.tokens_file",
   token_revoked: "the token is no longer in access.tokens_file",
   draining: "it ends soon and takes nobody new: frost-relay drain",
+  crashed_workers: "two processes died of what this peer or address had sent; it is kept out for an hour",
   kicked: "an operator ended its connections: frost-relay kick",
   malformed_message: "a message that breaks the protocol",
   unexpected_message: "a message out of turn",

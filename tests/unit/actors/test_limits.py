@@ -30,6 +30,7 @@ CONNECTION = [
     Reason.DESCRIPTORS_SHORT,
     Reason.HANDSHAKE_TIMEOUT,
     Reason.KICKED,
+    Reason.CRASHED_WORKERS,
 ]
 
 

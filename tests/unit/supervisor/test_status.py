@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from actors.blame import DENIED_S, of_address
 from actors.board import Board, State
 from actors.messages import Boot, Outcome, Slot
 from config.settings import Limits, Settings
@@ -55,7 +56,7 @@ def test_the_document_has_exactly_what_was_promised() -> None:
         "peer_id", "addresses", "version", "uptime_s", "limits", "ready",
         "reservations", "circuits", "connections", "memory_bytes", "memory_limit_bytes", "memory_short",
         "pending_handshakes",
-        "unannounced", "certificates", "reload", "workers", "canary", "audit",
+        "unannounced", "certificates", "reload", "workers", "canary", "audit", "denied",
     ]  # fmt: skip
     assert [each["name"] for each in document["workers"]] == [slot.name for slot in SLOTS]
     assert document["workers"][4] == {
@@ -89,6 +90,14 @@ def test_the_audit_is_shown_with_its_age_and_as_metrics() -> None:
     assert samples["frost_relay_registry_audit_age_seconds"] == 2.5
     assert samples["frost_relay_registry_audit_differences"] == 2
     assert samples["frost_relay_registry_audit_mended_total"] == 5
+
+
+def test_who_is_denied_for_crashing_processes_is_shown_as_long_as_it_is() -> None:
+    board, status = make()
+    assert status.document()["denied"] == []
+    board.blame.deny(of_address("192.0.2.1"), 2, 1012.5 - DENIED_S)
+    board.blame.deny(of_address("192.0.2.2"), 2, 1000.0)
+    assert status.document()["denied"] == [{"address": "192.0.2.2", "crashes": 2, "left_s": DENIED_S - 12.5}]
 
 
 def test_memory_is_that_of_all_processes_and_handshakes_those_of_the_listeners() -> None:

@@ -21,7 +21,7 @@ def document(**changed: Any) -> dict[str, Any]:
                     {"name": "wss-65535/15", "role": "listener", **process},
                     {"name": "tcp-9090/0", "role": "listener", **process, "state": "starting", "pid": 0}],
         "certificates": [], "reload": {"begun": 0, "outcomes": []},
-        "audit": {"age_s": 4.2, "differences": 0, "mended": 0},
+        "audit": {"age_s": 4.2, "differences": 0, "mended": 0}, "denied": [],
         **changed,
     }  # fmt: skip
 
@@ -88,3 +88,11 @@ def test_the_end_of_a_certificate_and_the_last_reload_are_told_in_a_line_each() 
     assert shown(waiting, refused)[-1].startswith("the last reload changed nothing: limits.max_circuits = ")
     assert shown(refused, waiting)[-1] == "waits for a restart: identity.key_file, admin.listen"
     assert max(map(len, shown(refused))) <= 80
+
+
+def test_who_is_kept_out_for_crashing_processes_is_named() -> None:
+    denied = [{"peer": PEER, "crashes": 2, "left_s": 3599.0}, {"address": "192.0.2.1", "crashes": 2, "left_s": 61.0}]
+    lines = render(document(denied=denied)).splitlines()
+    assert f"denied 59m 59s for crashes: {PEER}" in lines
+    assert "denied 1m 1s for crashes: 192.0.2.1" in lines
+    assert max(map(len, lines)) <= 80
