@@ -1,8 +1,9 @@
 """Keeps a WSS listener's certificate the one that is in its files, and says in time that it ends.
 
-Looks at the files every few seconds, through symbolic links as certbot makes them. Files that change are left alone
-until they rest for one look, since cert and key are written one after the other. Must never let go of a certificate
-that works for one that does not: a bad one is refused, counted and logged, once, and the next look is for a better one.
+Begins with the certificate that the listener served last, and looks at the files every few seconds, through symbolic
+links as certbot makes them. Files that change are left alone until they rest for one look, since cert and key are
+written one after the other. Must never let go of a certificate that works for one that does not: a bad one is refused,
+counted and logged, once, and the next look is for a better one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from actors import log, metrics
 from actors.board import BoardRow
 from config.errors import ConfigError
 from transports.certificate import Certificate
+from transports.kept_certificates import KeptCertificate
 
 LOOK_S: Final = 2.0
 WARN_S: Final = 14 * 86_400
@@ -26,7 +28,9 @@ Signature = tuple[tuple[int, ...], ...]
 
 
 class CertificateKeeper:
-    """The certificate of one worker. `unix_s` is the wall clock, which certificates go by.
+    """The certificate of one worker. `kept` is what the listener's workers hand on to those who come after them.
+
+    `unix_s` is the wall clock, which certificates go by.
 
     `speaks`: whether this worker is the one of its listener that counts and logs; all of them look.
     """
@@ -35,6 +39,7 @@ class CertificateKeeper:
         self,
         certificate: Certificate,
         files: tuple[str, str],
+        kept: KeptCertificate,
         row: BoardRow,
         unix_s: Callable[[], float],
         *,
@@ -42,10 +47,13 @@ class CertificateKeeper:
     ) -> None:
         self._certificate = certificate
         self._files = files
+        self._kept = kept
         self._row = row
         self._unix_s = unix_s
         self._speaks = speaks
-        self._tried = self._seen = _signature(files)
+        self._seen = _signature(files)
+        # What is served is what was kept. Files that hold something else are news.
+        self._tried = self._seen if kept.holds(files) else ()
         self._warn_at_s = 0.0
         self._show()
 
@@ -71,9 +79,17 @@ class CertificateKeeper:
             if self._speaks:
                 _logger.error("certificate refused, the one before is kept", error=str(error))
             return
+        self._keep()
         self._warn_at_s = 0.0
         self._say("ok")
         self._show()
+
+    def _keep(self) -> None:
+        """For the worker that will come after one of us. All of the listener's do it, with the same content."""
+        try:
+            self._kept.keep(self._files)
+        except OSError as error:  # gone again: the next look sees it
+            _logger.warning("certificate served, and not kept for successors", error=error.strerror)
 
     def _say(self, outcome: str) -> None:
         if self._speaks:

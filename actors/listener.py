@@ -30,6 +30,7 @@ from config.settings import Listener
 from transports import websocket
 from transports.address import ListenAddress, parse_listen
 from transports.certificate import Certificate
+from transports.kept_certificates import KeptCertificate
 from transports.proxied import Attach, protocol_factory
 from transports.proxy import client_address, forwarded_for
 from transports.tcp import TcpEnd
@@ -118,9 +119,13 @@ class ListenerActor(LoopActor):
         slot, files = self.boot.slot, self._certificate_files()
         first = next(each for each in self.boot.slots if each.listener_index == slot.listener_index)
         map_large_buffers()
-        self._certificate = Certificate(*files, f"listeners[{slot.listener_index}]")
+        kept = KeptCertificate(self.boot.certificates_fd, slot.listener)
+        with kept.files() as good:  # what was served before us, whatever has become of the files meanwhile
+            self._certificate = Certificate(*(good or files), f"listeners[{slot.listener_index}]")
+            if good is None:
+                kept.keep(files)
         speaks = slot.name == first.name
-        self._keeper = CertificateKeeper(self._certificate, files, self.row, time.time, speaks=speaks)
+        self._keeper = CertificateKeeper(self._certificate, files, kept, self.row, time.time, speaks=speaks)
         self._look_at_certificate(self._keeper)
 
     def _look_at_certificate(self, keeper: CertificateKeeper) -> None:

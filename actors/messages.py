@@ -78,6 +78,8 @@ class Boot:
     """Of access.tokens_file; None: nobody needs one."""
     admin_token: str = field(default="", repr=False)
     """What must be known over TCP to ask for more than health; empty: no token. Never logged."""
+    certificates_fd: int = -1
+    """Inherited memory file of the certificates that were served last (transports/kept_certificates.py)."""
     number: int = 0
     """Of the reload that brought these settings; 0 is the start."""
     first_record: int = 0

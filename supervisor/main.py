@@ -30,6 +30,7 @@ from supervisor import counter_files, descriptors, logs, plan, reload, socket_ch
 from supervisor.listening import SPARE_ROWS
 from supervisor.runtime_dir import runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
+from transports import kept_certificates
 from transports.address import undialable_warnings
 from transports.identity import HostKey, peer_id_text
 from transports.noise import Handshake, StaticKey
@@ -121,6 +122,7 @@ def _boot(settings: Settings, ready: plan.Plan, directory: str) -> Boot:
         slots=ready.slots,
         tokens=read_tokens(settings.access.tokens_file),
         admin_token=ready.admin_token,
+        certificates_fd=kept_certificates.create(),
         first_record=time.time_ns(),
     )
 

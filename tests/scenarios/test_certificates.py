@@ -105,6 +105,35 @@ async def test_a_bad_certificate_is_refused_and_the_old_one_kept_until_a_good_on
     assert renewable.relay.stderr.count("certificate refused") == 1
 
 
+async def test_the_successor_of_a_worker_serves_what_was_good_while_the_files_are_bad(tmp_path: Path) -> None:
+    renewable = Renewable(tmp_path)
+    with RelayProcess(renewable.listeners) as renewable.relay:
+        relay, live = renewable.relay, tmp_path / "live"
+        renewable.use("second")
+        await until(lambda: renewable.everywhere("second"), "the second certificate everywhere")
+        (live / "privkey.pem").unlink()
+        (live / "fullchain.pem").unlink()
+        (live / "fullchain.pem").write_text("nonsense")
+        killed = {relay.kill(each["name"]) for each in relay.workers("listener")}
+
+        async def replaced() -> bool:
+            now = await asyncio.to_thread(relay.workers, "listener")
+            return all(each["state"] == "ready" and each["pid"] not in killed for each in now)
+
+        await until(replaced, "successors")
+        assert await renewable.everywhere("second")
+        await until(lambda: said(relay, "certificate refused"), "what is wrong with the files")
+        (live / "privkey.pem").touch()
+        renewable.use("third")
+        await until(lambda: renewable.everywhere("third"), "the third certificate everywhere")
+        assert {each["restarts"] for each in relay.workers("listener")} == {1}
+        assert counter(relay, "frost_relay_faults_total") == 0
+
+
+async def said(relay: RelayProcess, text: str) -> bool:
+    return text in relay.stderr
+
+
 async def test_a_reload_reads_the_certificate_at_once_and_refuses_a_bad_one_with_its_line(renewable: Renewable) -> None:
     relay = renewable.relay
     async with a_peer_that_stays(renewable):

@@ -11,7 +11,9 @@ from actors import log
 from actors.board import Board, BoardRow
 from actors.certificate import CertificateKeeper
 from tests.support.certificate import loopback_certificate
+from transports import kept_certificates
 from transports.certificate import Certificate
+from transports.kept_certificates import KeptCertificate
 
 DAY_S = 86_400
 
@@ -24,6 +26,7 @@ class World:
         self.now = time.time()
         self.live = folder / "live"
         self.live.mkdir()
+        self.kept = KeptCertificate(kept_certificates.create(), "/ip4/127.0.0.1/tcp/443/tls/ws")
         self.files = str(self.live / "fullchain.pem"), str(self.live / "privkey.pem")
 
     def certificate(self, name: str, days: float) -> Path:
@@ -39,8 +42,13 @@ class World:
             new.rename(link)
 
     def keep(self, *, speaks: bool = True) -> tuple[CertificateKeeper, Certificate, BoardRow]:
-        certificate, row = Certificate(*self.files, "listeners[0]"), Board.create(1).row(0)
-        return CertificateKeeper(certificate, self.files, row, lambda: self.now, speaks=speaks), certificate, row
+        with self.kept.files() as good:
+            certificate = Certificate(*(good or self.files), "listeners[0]")
+        if good is None:
+            self.kept.keep(self.files)
+        row = Board.create(1).row(0)
+        keeper = CertificateKeeper(certificate, self.files, self.kept, row, lambda: self.now, speaks=speaks)
+        return keeper, certificate, row
 
     def days_left(self, certificate: Certificate) -> int:
         return round((certificate.expires_unix_s - self.now) / DAY_S)
@@ -156,3 +164,35 @@ def test_of_several_workers_one_speaks_and_all_take_it(world: World, capsys: pyt
     assert row.certificate_expires_unix_s == certificate.expires_unix_s
     assert world.days_left(certificate) == 70
     assert capsys.readouterr().err == ""
+
+
+def test_a_successor_begins_with_what_was_served_when_the_files_are_bad(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, _ = world.keep()
+    first.look()
+    world.point_at(world.certificate("second", 90))
+    first.look()
+    first.look()
+    Path(world.files[1]).write_bytes(b"no key")
+    keeper, certificate, row = world.keep()
+    assert world.days_left(certificate) == 90
+    assert row.certificate_expires_unix_s == certificate.expires_unix_s
+    for _ in range(4):
+        keeper.look()
+    assert world.days_left(certificate) == 90
+    assert capsys.readouterr().err.count("certificate refused") == 1
+    world.point_at(world.certificate("third", 60))
+    keeper.look()
+    keeper.look()
+    assert world.days_left(certificate) == 60
+
+
+def test_a_successor_takes_files_that_are_better_than_what_was_kept(world: World) -> None:
+    world.keep()
+    world.point_at(world.certificate("second", 90))
+    keeper, certificate, _ = world.keep()
+    assert world.days_left(certificate) == 30
+    keeper.look()
+    keeper.look()
+    assert world.days_left(certificate) == 90
