@@ -24,6 +24,7 @@ from actors.circuit import End, Splice
 from actors.circuit_table import CircuitTable
 from actors.deadlines import SLOT_S, Deadlines
 from actors.drain import Draining
+from actors.ebb import Ebb
 from actors.limits import Reason
 from actors.line_limit import LineLimit
 from actors.messages import Boot, Drain
@@ -80,6 +81,7 @@ class Worker:
         self.flusher = Flusher(loop, self.fault, self.board.memory, place)
         self._blamed = blame.changes
         self.lines = LineLimit()
+        self._ebb = Ebb()
         self.peers: dict[int, Peer] = {}
         self.circuits = CircuitTable(self)
         self._next_connection = 1
@@ -208,6 +210,7 @@ class Worker:
         self._tick_due_s = now_s + SLOT_S
         self.deadlines.advance(now_s)
         self.lines.report(self.now_s, _say_suppressed)
+        self._ebb.look(len(self.peers))
         if not self._sweep.left and self.admission.a_token_has_ended():
             self._look_at_all()
         if self._blamed != self.board.blame.changes:  # somebody is denied who may be here

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.fault
 RESERVE = delimited(HopMessage(type=HopMessage.RESERVE).SerializeToString())
 CLIENT_REQUEST_BYTES = 160
 """More than the test client's upgrade request takes, and less than that and its first frame."""
-MEMORY_BOUND_BYTES = 24 << 20
+MEMORY_BOUND_BYTES = 12 << 20
 """How much a worker may have grown by all of this: fragments of the heap, no data of anybody."""
 
 
