@@ -1,23 +1,32 @@
 """docs/install.md, walked through as a new user would, under a real systemd on a network of its own.
 
 The commands are taken from the document, in its order, and run as they stand there. In place of what comes from the
-internet, a package or a certificate, stands what it would have brought.
+internet, a package or a certificate, stands what it would have brought. Then wallets come: pages on https in a real
+Chromium, which reach the relay by its name, through nginx, and nothing else.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.authority import Authority
+from tests.support.browser import chromium, js_peer
+from tests.support.pages import SEARCH, calls_through, circuit_to, wait_until
 from tests.support.real_systemd import PACKAGES, PROJECT, RealSystemd
 from tests.support.relay import ROOT
-from tests.support.toolchain import required_program
+from tests.support.toolchain import browser_path, page_folder, required_program
 
 DOCUMENT = (ROOT / "docs" / "install.md").read_text("utf-8")
 NAME = "relay.example.org"
+DOOR = f"/dns4/{NAME}/tcp/443/tls/ws"
+WALLET = "https://wallet.example/"
 VENV = "/opt/frost-relay"
 LIVE = f"/etc/letsencrypt/live/{NAME}"
 PATHS = "/opt/python/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +66,11 @@ class Newcomer:
         source.write_text(text)
         self._run("install", "-D", "-m", "644", str(source), path)
 
+    def status(self) -> dict[str, Any]:
+        """What `frost-relay status` says of the relay that runs."""
+        said: dict[str, Any] = json.loads(self._run("frost-relay", "status", "--json"))
+        return said
+
     def _run(self, *words: str) -> str:
         return self._systemd.run("env", f"PATH={PATHS}", "PYTHONDONTWRITEBYTECODE=1", *words)
 
@@ -78,10 +92,20 @@ def steps() -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```", numbered, re.MULTILINE | re.DOTALL)
 
 
-def test_the_document_leads_from_nothing_to_a_green_check(tmp_path: Path) -> None:
-    required_program("nginx")
-    required_program("curl")
-    required_program("ip")
+@pytest.fixture(scope="module")
+def page_files() -> Path:
+    browser_path()  # asked first: without a browser nothing needs to be installed
+    return page_folder()
+
+
+@pytest.mark.browser
+@pytest.mark.interop
+@pytest.mark.timeout(func_only=True)  # it may be the first to need the pages, which are built then
+def test_the_document_leads_from_nothing_to_a_green_check_and_to_browsers_that_call_each_other(
+    tmp_path: Path, page_files: Path
+) -> None:
+    for program in ("nginx", "curl", "ip"):
+        required_program(program)
     units = {"nginx.service": NGINX_UNIT.read_text()}
     with RealSystemd(tmp_path, units, {}, alone=True) as systemd:
         newcomer = Newcomer(systemd, tmp_path)
@@ -96,7 +120,36 @@ def test_the_document_leads_from_nothing_to_a_green_check(tmp_path: Path) -> Non
                     newcomer.type(line)
         assert newcomer.said["frost-relay --version"].startswith("frost-relay ")
         assert "libp2p" in newcomer.said[f"curl https://{NAME}/"]
-        checked = newcomer.said[f"frost-relay check /dns4/{NAME}/tcp/443/tls/ws"]
+        checked = newcomer.said[f"frost-relay check {DOOR}"]
         assert "✓ echo" in checked
         assert "✗" not in checked
         assert "active (running)" in newcomer.said["systemctl status frost-relay.service"]
+        wallets_call(newcomer, browser_on_its_network(systemd, tmp_path), page_files)
+
+
+def browser_on_its_network(systemd: RealSystemd, folder: Path) -> str:
+    """A program that starts Chromium where the relay's name is known, and its address as one of the internet."""
+    program = folder / "chromium"
+    flags = (f"--host-resolver-rules=MAP {NAME} 127.0.0.1", "--ip-address-space-overrides=127.0.0.1:443=public")
+    words = shlex.join(systemd.on_its_network(browser_path(), *flags))
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def wallets_call(newcomer: Newcomer, program: str, page_files: Path) -> None:
+    """One reserves by the address that the document announces, and another one calls it there."""
+    status = newcomer.status()
+    address = f"{DOOR}/p2p/{status['peer_id']}"
+    assert address in status["addresses"]
+    with (
+        chromium(program) as browser,
+        js_peer(browser, WALLET, any_certificate=True, files=page_files) as called,
+        js_peer(browser, WALLET, any_certificate=True, files=page_files) as caller,
+    ):
+        called.start(SEARCH)
+        assert called.dial(address).address == address
+        wait_until(lambda: newcomer.status()["reservations"] == 1)
+        caller.start()
+        assert calls_through(caller, circuit_to(address, called))
+    wait_until(lambda: newcomer.status()["connections"] == 0)

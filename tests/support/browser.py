@@ -6,9 +6,10 @@ loopback: no STUN, no updates, no mDNS.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 from playwright.sync_api import Error as BrowserError
 
 from tests.support.peers import CALL_TIMEOUT_S, Link, Peer, PeerCallError, link_of
@@ -73,9 +74,9 @@ class JsPeer(Peer):
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless system Chromium, gone with all its processes when the block ends."""
-    path = browser_path()
+def chromium(program: str = "") -> Iterator[Browser]:
+    """A headless system Chromium, gone with all its processes when the block ends. `program`: what starts it."""
+    path = program or browser_path()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, headless=True, args=list(FLAGS), timeout=LAUNCH_TIMEOUT_S * 1000
@@ -87,15 +88,27 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def js_peer(browser: Browser, url: str, *, any_certificate: bool = False) -> Iterator[JsPeer]:
+def js_peer(
+    browser: Browser, url: str, *, any_certificate: bool = False, files: Path | None = None
+) -> Iterator[JsPeer]:
     """A page that has loaded the peer and not started it; what the page writes to its console is shown on failure.
 
-    `any_certificate`: certificates are taken without a word, also those that a test has made.
+    `any_certificate`: certificates are taken without a word, also those that a test has made. `files`: what is at the
+    URL, where no server is.
     """
     with tab(browser, any_certificate=any_certificate) as page:
+        if files is not None:
+            _answer_from(files, page, url)
         page.goto(url)
         page.wait_for_function("() => globalThis.peer !== undefined")
         yield JsPeer(page)
+
+
+def _answer_from(files: Path, page: Page, url: str) -> None:
+    def answer(route: Route) -> None:
+        route.fulfill(path=files / (route.request.url.removeprefix(url) or "index.html"))
+
+    page.route(f"{url}**", answer)
 
 
 @contextmanager

@@ -138,6 +138,10 @@ class RealSystemd:
         assert code == status, (command, code, said)
         return said
 
+    def on_its_network(self, *command: str) -> list[str]:
+        """The words that run a command outside which reaches what is reached inside."""
+        return [self._nsenter, "-t", str(self._init()), "-n", *command]
+
     def _inside(self, *command: str) -> tuple[str, int]:
         enter = [self._nsenter, "-t", str(self._init()), "-m", "-p", "-C", "-n"]
         done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
