@@ -108,6 +108,9 @@ class BoardRow:
     """1: newcomers wait or are refused, so that those who are here do not suffer. A worker's: it does not accept,
     because its loop lags. The admin process's: no worker takes anybody, because memory is short."""
 
+    drains_until = _Seconds(20)
+    """While the whole relay drains, when that is over at the latest (time.monotonic). The supervisor's row only."""
+
     def __init__(self, integers: memoryview[int], doubles: memoryview[float]) -> None:
         self.integers = integers
         self.doubles = doubles

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from actors.board import BoardRow
 
-FIRST_FIELD: Final = 20
+FIRST_FIELD: Final = 21
 """Of the board's row; the histograms follow its other fields."""
 _BOUNDS: Final = 14
 _FIELDS: Final = _BOUNDS + 2  # what is above the last bound, and the sum

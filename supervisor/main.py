@@ -202,6 +202,8 @@ class _Main:
             if event is Event.WORD and self._supervisor_row.state is State.STOPPED:
                 _logger.info("drained")
                 return EXIT_CLEAN
+            if event is Event.WORD and self._supervisor_row.state is State.DRAINING:
+                self._say_stopping(max(0.0, self._supervisor_row.drains_until - time.monotonic()))
             if event is Event.WORD and self._supervisor_row.state is State.READY:
                 self._on_word()
             self._update(event, watch, tell)
@@ -244,9 +246,13 @@ class _Main:
         if watch.signal != signal.SIGTERM or not supervision.drain_timeout_s or self._draining:
             return False
         self._draining = True
-        self._reporter.stopping(supervision.drain_timeout_s + supervision.stop_timeout_s + _ENDING_S)
+        self._say_stopping(supervision.drain_timeout_s)
         tell(Drain(supervision.drain_timeout_s))
         return True
+
+    def _say_stopping(self, drain_s: float) -> None:
+        """The relay drains, because of a signal or of `frost-relay drain`, and is patient for so long."""
+        self._reporter.stopping(drain_s + self._boot.settings.supervision.stop_timeout_s + _ENDING_S)
 
     def _reload(self, watch: Watch, tell: Callable[[object], None]) -> None:
         """Read the configuration again; push it, or refuse it and change nothing."""

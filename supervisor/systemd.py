@@ -174,11 +174,14 @@ class Reporter:
         return self._due - now
 
     def ready(self) -> None:
-        """Every slot serves; also said at the end of a reload, whatever came of it."""
-        self._enter("", "READY=1")
+        """Every slot serves; also said at the end of a reload, whatever came of it. Whoever stops goes on stopping."""
+        if self._phase != "stopping":
+            self._enter("", "READY=1")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it. Type=notify-reload compares the time with that of its signal."""
+        if self._phase == "stopping":
+            return
         self._enter("reloading", "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, within_s: float) -> None:

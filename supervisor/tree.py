@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from typing import Any, ClassVar, Final
 
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExited, PoisonMessage, WakeupMessage
@@ -94,6 +95,7 @@ class SupervisorActor(Actor):
             return
         _logger.info("draining", what=order.slot_name or "relay", timeout_s=order.timeout_s)
         if not order.slot_name:
+            self._row.drains_until = min(self._row.drains_until or inf, self.clock() + order.timeout_s)
             self._tell_main(State.DRAINING)
         grace_s = self._begin.boot.settings.supervision.stop_timeout_s
         self._act(self._children.drain(order, self.clock(), grace_s))

@@ -8,7 +8,7 @@
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
-import { identify } from '@libp2p/identify'
+import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { webRTC } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
@@ -38,7 +38,8 @@ export function walletSettings ({
     connectionGater: insecure ? { denyDialMultiaddr: () => false } : {},
     // All callers come from the relay's address, and js-libp2p takes 5 connections a second from one address.
     connectionManager: { inboundConnectionThreshold: 100 },
-    services: { identify: identify(), ping: ping() }
+    // By identifyPush the relay tells at once when its addresses change, and not at the next connection.
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
   }
 }
 

@@ -13,21 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 from actors import log
+from actors import query_protocol as query
 from actors.messages import Slot
-from actors.query_protocol import (
-    Answer,
-    CircuitRow,
-    CircuitsPage,
-    Ended,
-    EndPeer,
-    ListCircuits,
-    ListPeers,
-    PeerRow,
-    PeersPage,
-    Question,
-    answer_decoder,
-    socket_path,
-)
 from actors.registry_protocol import RegistryLinkError, encode_frames
 
 ANSWER_S: Final = 2.0
@@ -38,8 +25,8 @@ _READ_BYTES: Final = 256 * 1024
 _MOST: Final = 1 << 63  # what msgpack can carry
 
 _logger = log.get_logger("admin")
-A = TypeVar("A", PeersPage, CircuitsPage, Ended)
-L = TypeVar("L", PeersPage, CircuitsPage)
+A = TypeVar("A", query.PeersPage, query.CircuitsPage, query.Ended)
+L = TypeVar("L", query.PeersPage, query.CircuitsPage)
 
 
 class Cursor(NamedTuple):
@@ -95,18 +82,20 @@ class Workers:
         self._slots: Sequence[Slot] = [slot for slot in slots if slot.role == "listener"]
 
     async def peers(
-        self, part: Part, peer: bytes, unreserved: bool, show: Callable[[Slot, PeerRow], dict[str, Any] | None]
+        self, part: Part, peer: bytes, unreserved: bool, show: Callable[[Slot, query.PeerRow], dict[str, Any] | None]
     ) -> Page:
         """Connections, of `peer` alone unless it is empty. `show` makes a row of one, or None for none."""
-        return await self._list(part, PeersPage, lambda after, most: ListPeers(after, most, peer, unreserved), show)
+        return await self._list(
+            part, query.PeersPage, lambda after, most: query.ListPeers(after, most, peer, unreserved), show
+        )
 
-    async def circuits(self, part: Part, show: Callable[[Slot, CircuitRow], dict[str, Any] | None]) -> Page:
+    async def circuits(self, part: Part, show: Callable[[Slot, query.CircuitRow], dict[str, Any] | None]) -> Page:
         """Circuits, each from the worker of its source. `show` as above."""
-        return await self._list(part, CircuitsPage, ListCircuits, show)
+        return await self._list(part, query.CircuitsPage, query.ListCircuits, show)
 
     async def end_peer(self, peer: bytes) -> tuple[int, list[str]]:
         """End all connections of a peer: how many, and which workers did not answer."""
-        answers = await asyncio.gather(*(self._ask(slot, EndPeer(peer), Ended) for slot in self._slots))
+        answers = await asyncio.gather(*(self._ask(slot, query.EndPeer(peer), query.Ended) for slot in self._slots))
         missing = [slot.name for slot, answer in zip(self._slots, answers, strict=True) if answer is None]
         return sum(answer.connections for answer in answers if answer is not None), missing
 
@@ -114,7 +103,7 @@ class Workers:
         self,
         part: Part,
         kind: type[L],
-        question: Callable[[int, int], Question],
+        question: Callable[[int, int], query.Question],
         show: Callable[[Slot, Any], dict[str, Any] | None],
     ) -> Page:
         """Worker by worker, page by page, until there are enough rows or it has taken long enough."""
@@ -135,20 +124,20 @@ class Workers:
                 after = answer.next or None
         return page
 
-    async def _ask(self, slot: Slot, question: Question, kind: type[A]) -> A | None:
+    async def _ask(self, slot: Slot, question: query.Question, kind: type[A]) -> A | None:
         """The answer of one worker; None when it gave none in time, or one to another question."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                answer = await _exchange(socket_path(self._runtime_dir, slot.index), question)
+                answer = await _exchange(query.socket_path(self._runtime_dir, slot.index), question)
         except (OSError, RegistryLinkError) as error:  # a TimeoutError is an OSError
             _logger.info("worker does not answer", worker=slot.name, error=repr(error))
             return None
         return answer if isinstance(answer, kind) else None
 
 
-async def _exchange(path: str, question: Question) -> Answer:
+async def _exchange(path: str, question: query.Question) -> query.Answer:
     """One question, one answer, on a connection of their own."""
-    decoder = answer_decoder()
+    decoder = query.answer_decoder()
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(encode_frames((question,)))

@@ -6,6 +6,7 @@ import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from inspect import cleandoc
 from typing import Any, Final
 
 import click
@@ -14,6 +15,12 @@ from supervisor.cli.base import Command, FailedError, say
 from supervisor.cli.control import Relay, with_relay
 from supervisor.cli.words import printable, since, size, table, until
 
+_EXIT_CODES: Final = r"""\b
+Exit codes:
+  0  shown
+  1  no relay runs, or it does not answer; one line says where was looked
+  2  an argument that cannot be used
+"""
 _PAGE: Final = 1000  # rows of one request, supervisor/admin/listing.py
 
 
@@ -47,7 +54,15 @@ _limit_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="As JSON lines, one a row.")
 
 
-@click.command(cls=Command)
+class _ListCommand(Command):
+    """A command that shows a list; all of them end alike."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options["help"] = f"{cleandoc(options['help'])}\n{_EXIT_CODES}"
+        super().__init__(*arguments, **options)
+
+
+@click.command(cls=_ListCommand)
 @with_relay
 @_peer_option
 @click.option("--ip", callback=_subnet, metavar="ADDRESS", help="Only from this IP address or subnet.")
@@ -73,11 +88,6 @@ def peers(
       frost-relay peers
       frost-relay peers --ip 203.0.113.0/24 --transport ws
       frost-relay peers --all --json --limit 100000 | jq -r .agent | sort | uniq -c
-    \b
-    Exit codes:
-      0  shown
-      1  no relay runs, or it does not answer; one line says where was looked
-      2  an argument that cannot be used
     """
     asked = {"peer": peer, "ip": ip, "worker": worker, "transport": transport, "all": "1" if unreserved else None}
     rows = list(_rows(relay, "peers", asked, limit))
@@ -98,7 +108,7 @@ def peers(
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=_ListCommand)
 @with_relay
 @_peer_option
 @_worker_option
@@ -113,11 +123,6 @@ def circuits(relay: Relay, peer: str | None, worker: str | None, limit: int, as_
     Examples:
       frost-relay circuits
       frost-relay circuits --peer 12D3KooWHqDqb8Bh9CzFFBMVdbDYH6pZxcyX2nAVqT2ycpxyRLdC
-    \b
-    Exit codes:
-      0  shown
-      1  no relay runs, or it does not answer; one line says where was looked
-      2  an argument that cannot be used
     """
     rows = list(_rows(relay, "circuits", {"peer": peer, "worker": worker}, limit))
     now = datetime.now(UTC)

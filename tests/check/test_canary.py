@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -95,6 +96,21 @@ def test_it_says_when_the_way_to_the_relay_is_closed_and_when_it_is_open_again()
             well = relay.wait_status(lambda status: status["canary"]["ok"], WAIT_S)
             assert well["canary"]["failing_since_unix_s"] is None
             assert relay.stderr.count("canary is well again") == 1
+
+
+def test_another_address_is_looked_at_after_a_reload(tmp_path: Path) -> None:
+    file, closed = tmp_path / "relay.toml", f"/ip4/127.0.0.1/tcp/{free_port()}/ws"
+    file.write_text(f'[canary]\ninterval_s = 1\naddress = "{closed}"\n')
+    with RelayProcess(env={"FROST_RELAY_CONFIG": str(file)}, listeners=LISTENERS) as relay:
+        failing = relay.wait_status(lambda status: status["canary"] and status["canary"]["failures"] >= 1, WAIT_S)
+        assert failing["canary"]["address"] == closed
+        pid = relay.worker("canary")["pid"]
+        file.write_text("[canary]\ninterval_s = 1\n")
+        assert relay.reload()["needs_restart"] == []
+        well = relay.wait_status(lambda status: status["canary"]["ok"], WAIT_S)
+        assert well["canary"]["address"] == relay.address("ws")
+        assert well["canary"]["failures"] >= 1  # it counts on
+        assert relay.worker("canary")["pid"] == pid
 
 
 @pytest.mark.fault

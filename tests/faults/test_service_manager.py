@@ -89,6 +89,38 @@ def test_ready_comes_when_all_serve_then_counts_and_signs_of_life_then_stopping(
         assert manager.said.count("READY=1") == 1
 
 
+def test_a_drain_that_was_asked_for_by_command_is_told_with_its_time_and_a_reload_does_not_take_it_back(
+    manager: Manager,
+) -> None:
+    with RelayProcess("supervision.stop_timeout_s=3", env={"NOTIFY_SOCKET": manager.address}) as relay:
+
+        async def meanwhile() -> None:
+            target, source = await Client.dial(relay.address("ws")), await Client.dial(relay.address("ws"))
+            await target.reserve()
+            circuit = await source.connect(target.peer_id)
+            await target.called()
+            asked = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "supervisor.cli", "drain", "--timeout", "600"),
+                *("--socket", str(relay.control_socket)),
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            await asyncio.to_thread(manager.hear, lambda line: line == "STOPPING=1")
+            extended = next(line for line in manager.said if line.startswith("EXTEND_TIMEOUT_USEC="))
+            assert 600e6 < int(extended.partition("=")[2]) < 615e6
+            assert (await asyncio.to_thread(relay.reload))["ok"]
+            circuit.close()
+            await source.close()
+            said, _ = await asked.communicate()
+            assert said == b"the relay has ended\n"
+            await target.closed.wait()
+
+        asyncio.run(meanwhile())
+        assert relay.process.wait(WAIT_S) == 0
+        assert not any(line.startswith("RELOADING") for line in manager.said)
+        assert manager.said.count("READY=1") == 1
+
+
 def test_a_watchdog_that_nobody_feeds_for_long_is_not_asked_for(manager: Manager) -> None:
     with RelayProcess(env={"NOTIFY_SOCKET": manager.address}) as relay:
         manager.hear(lambda line: line == "READY=1")
