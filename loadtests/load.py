@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from loadtests.browsers import SHAPES
-from loadtests.returning import ReturningRelay, free_port
+from loadtests.returning import ReturningRelay
 from tests.support.builds import ROOT
+from tests.support.ports import free_port
 
 REPORTS: Final = ROOT / ".cache" / "load"
 LOCUSTFILE: Final = ROOT / "loadtests" / "locustfile.py"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,20 +30,3 @@ class ReturningRelay(RelayProgram):
             *self._settings,
         )
         return [*self._command, "-m", "supervisor.cli", "run", *(part for text in texts for part in ("--set", text))]
-
-
-def free_port() -> int:
-    """A port that nobody has now, outside the range from which the kernel takes those of clients."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in range(low - 1, 1024, -7):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if not probe.connect_ex(("127.0.0.1", port)):
-                continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise OSError(f"no free port below {low}")

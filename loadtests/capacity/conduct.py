@@ -19,7 +19,8 @@ from loadtests.capacity.crowds import Crowds
 from loadtests.capacity.results import RENEW_WITHIN_S, Growth, Renewals, Result, Return, Sizes
 from loadtests.doors import Door
 from loadtests.meter import Meter
-from loadtests.returning import ReturningRelay, free_port
+from loadtests.returning import ReturningRelay
+from tests.support.ports import free_port
 
 SETTLE_S: Final = 0.5
 """What was asked for last has been done, and identify as well; the keep-alive of this time is taken off again."""

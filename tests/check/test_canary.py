@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.pages import free_port
+from tests.support.ports import free_port
 from tests.support.relay import RelayProcess
 
 WAIT_S = 60

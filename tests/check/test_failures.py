@@ -15,7 +15,7 @@ import pytest
 from tests.check.looking import Looked, run_check
 from tests.support.authority import DAY, Authority
 from tests.support.nginx import nginx
-from tests.support.pages import free_port
+from tests.support.ports import free_port
 from tests.support.relay import RelayProcess
 
 OTHER_PEER = "12D3KooWHqDqb8Bh9CzFFBMVdbDYH6pZxcyX2nAVqT2ycpxyRLdC"

@@ -7,9 +7,10 @@ import shutil
 import ssl
 from pathlib import Path
 
-from tests.deploy.test_units import DEPLOY, UNIT, config, free_port, start, units
+from tests.deploy.test_units import DEPLOY, UNIT, config, start, units
 from tests.support.certificate import loopback_certificate
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.real_systemd import PROJECT, RealSystemd
 
 HOOK = f"{PROJECT}/config/deploy/certbot-deploy-hook.sh"

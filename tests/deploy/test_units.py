@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client, HopRefusedError
+from tests.support.ports import free_port
 from tests.support.real_systemd import COMMAND, ENVIRONMENT, RealSystemd
 from tests.support.relay import ROOT
 from tests.support.toolchain import required_program
@@ -73,13 +74,13 @@ StandardError=append:/run/relay.err
 UNIT = "frost-relay.service"
 
 
-def free_port(first: int = 0) -> int:
-    """A port that nobody has; from `first` upwards, if it is given."""
-    for port in range(first, 65536):
+def privileged_port(first: int) -> int:
+    """A port below 1024 that nobody has, from `first` upwards."""
+    for port in range(first, 1024):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise AssertionError("no free port")
+            return port
+    raise AssertionError("no port is free")
 
 
 def config(*listeners: str) -> str:
@@ -110,7 +111,7 @@ async def meet(address: str) -> None:
 
 
 def test_the_relay_serves_in_its_sandbox_also_below_1024_and_has_one_capability(tmp_path: Path) -> None:
-    high, low = f"/ip4/127.0.0.1/tcp/{free_port()}/ws", f"/ip4/127.0.0.1/tcp/{free_port(601)}"
+    high, low = f"/ip4/127.0.0.1/tcp/{free_port()}/ws", f"/ip4/127.0.0.1/tcp/{privileged_port(601)}"
     with RealSystemd(tmp_path, units(), {"relay.toml": config(high, low)}) as systemd:
         start(systemd)
         for address in (high, low):
@@ -227,7 +228,7 @@ def test_a_wrong_setting_is_not_tried_again_and_again(tmp_path: Path) -> None:
 
 
 def test_a_socket_of_systemd_takes_no_capability_and_keeps_the_port_while_the_relay_is_away(tmp_path: Path) -> None:
-    port = free_port(602)
+    port = privileged_port(602)
     address = f"/ip4/127.0.0.1/tcp/{port}/ws"
     bare = "CapabilityBoundingSet=\nAmbientCapabilities=\n"
     listening = SOCKET.read_text().replace("ListenStream=[::]:443\n", "").replace("0.0.0.0:443", f"127.0.0.1:{port}")

@@ -20,6 +20,7 @@ from tests.faults.test_drain import echoes, is_refused
 from tests.faults.test_reload import Configured, command
 from tests.scenarios.scene import counter, joined, until
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.relay import RelayProcess
 from tests.support.sockets import listening
 from transports.address import multiaddr_bytes
@@ -27,13 +28,6 @@ from transports.address import multiaddr_bytes
 pytestmark = pytest.mark.fault
 
 WS = "/ip4/127.0.0.1/tcp/0/ws workers = 1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def text(*listeners: str, rest: str = "") -> str:

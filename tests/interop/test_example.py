@@ -18,7 +18,8 @@ from playwright.sync_api import Route
 
 from tests.support.builds import ROOT
 from tests.support.example import ExamplePage, served_example
-from tests.support.pages import free_port, listener_address
+from tests.support.pages import listener_address
+from tests.support.ports import free_port
 from tests.support.relay import RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]

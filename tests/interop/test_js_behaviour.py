@@ -25,7 +25,6 @@ from tests.support.pages import (
     circuit_to,
     counted,
     fixed,
-    free_port,
     kill_worker,
     listener_address,
     search,
@@ -34,6 +33,7 @@ from tests.support.pages import (
 )
 from tests.support.peers import Link, PeerCallError, link_of
 from tests.support.placement import wait_until_empty
+from tests.support.ports import free_port
 from tests.support.relay import ROOT, RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]

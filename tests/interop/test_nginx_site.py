@@ -8,8 +8,9 @@ from playwright.sync_api import Browser
 from tests.support.browser import js_peer
 from tests.support.certificate import loopback_certificate
 from tests.support.nginx import nginx_site
-from tests.support.pages import SEARCH, circuit_to, free_port
+from tests.support.pages import SEARCH, circuit_to
 from tests.support.placement import workers_with_connections
+from tests.support.ports import free_port
 from tests.support.relay import RelayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.load import Plan, run
-from loadtests.returning import free_port
 from tests.support.builds import ROOT
+from tests.support.ports import free_port
 
 STEPS = {"connect", "upgrade", "identify", "reserve", "renew", "circuit", "message", "leave"}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.pages import free_port
+from tests.support.ports import free_port
 from tests.support.relay import ROOT
 from tests.support.toolchain import required_program
 

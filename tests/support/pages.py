@@ -4,7 +4,6 @@ Nothing here may decide what is right: it acts, counts and waits.
 """
 
 import re
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,12 +29,6 @@ def listener_address(relay: RelayProcess) -> str:
     """Where the WebSocket listener listens, whatever the relay announces."""
     (address,) = {row["listener"] for row in relay.workers("listener") if row["listener"].endswith("/ws")}
     return f"{address}/p2p/{relay.peer_id}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def counted(relay: RelayProcess, name: str) -> float:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
 from config.errors import ConfigError
+from tests.support.ports import free_port
 from transports import sockets
 from transports.address import parse_listen
 
@@ -83,16 +83,8 @@ def test_an_address_that_this_machine_does_not_have_is_refused() -> None:
         sockets.open_listeners(parse_listen("/ip4/192.0.2.1/tcp/0", KEY), 1, KEY)
 
 
-def _listening_port() -> int:
-    """A port that is free, and below those that are given to connections of other programs meanwhile."""
-    for port in random.sample(range(15_000, 30_000), 100):
-        with suppress(OSError), socket.create_server(("", port)):
-            return port
-    raise AssertionError("no port is free")
-
-
 def test_an_ipv6_wildcard_leaves_ipv4_alone() -> None:
-    port = _listening_port()
+    port = free_port()
     _, six = sockets.open_listeners(parse_listen(f"/ip6/::/tcp/{port}", KEY), 1, KEY)
     _, four = sockets.open_listeners(parse_listen(f"/ip4/0.0.0.0/tcp/{port}", KEY), 1, KEY)
     assert six[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
