@@ -13,20 +13,41 @@ from typing import Final
 SLOT_S: Final = 0.25
 
 
+class _Slot(dict["Deadline", None]):
+    """The calls of a quarter of a second; `forget` takes it off the wheel."""
+
+    __slots__ = ("_number", "_slots")
+
+    def __init__(self, slots: dict[int, _Slot], number: int) -> None:
+        super().__init__()
+        self._slots = slots
+        self._number = number
+        slots[number] = self
+
+    def forget(self) -> None:
+        """Nobody is in it any more. A wheel that has passed it has forgotten it already."""
+        self._slots.pop(self._number, None)
+
+
 class Deadline:
     """One pending call."""
 
     __slots__ = ("_slot", "action")
 
-    def __init__(self, action: Callable[[], None], slot: dict[Deadline, None]) -> None:
+    def __init__(self, action: Callable[[], None], slot: _Slot) -> None:
         self.action: Callable[[], None] | None = action
         self._slot = slot
         slot[self] = None
 
     def cancel(self) -> None:
         """The call will not be made, and nothing of it stays: peers renew what is due in an hour as they like."""
+        if self.action is None:
+            return
         self.action = None
-        self._slot.pop(self, None)
+        slot = self._slot
+        del slot[self]
+        if not slot:
+            slot.forget()
 
 
 class Deadlines:
@@ -35,14 +56,15 @@ class Deadlines:
     __slots__ = ("_next_slot", "_on_fault", "_slots")
 
     def __init__(self, now_s: float, on_fault: Callable[[Exception], None]) -> None:
-        self._slots: dict[int, dict[Deadline, None]] = {}
+        self._slots: dict[int, _Slot] = {}
         self._next_slot = int(now_s / SLOT_S)
         self._on_fault = on_fault
 
     def at(self, when_s: float, action: Callable[[], None]) -> Deadline:
         """Call `action` once `when_s` (seconds of the clock that `advance` is given) has passed."""
-        slot = max(math.ceil(when_s / SLOT_S), self._next_slot)
-        return Deadline(action, self._slots.setdefault(slot, {}))
+        number = max(math.ceil(when_s / SLOT_S), self._next_slot)
+        slot = self._slots.get(number)
+        return Deadline(action, _Slot(self._slots, number) if slot is None else slot)
 
     def advance(self, now_s: float) -> None:
         """Make every call that is due at `now_s`."""

@@ -12,13 +12,11 @@ from statistics import linear_regression, mean
 from typing import Final
 
 from loadtests.machine import commit, describe
-from loadtests.soak.conduct import Result
+from loadtests.soak.conduct import Result, Sample
 
 FLAT_SHARE: Final = 0.05
 FLAT_BYTES: Final = 1 << 20
 """Growth over the second half that is still flat: a twentieth, or 1 MiB of a small process."""
-ENOUGH: Final = 6
-"""Samples of one process that a slope can be taken from."""
 LONG_S: Final = 600.0
 """From this length on a run is long enough to say that memory is flat."""
 KIB: Final = 1024
@@ -37,7 +35,8 @@ HOW_TO_READ: Final = """\
   Thespian's own process and the supervisor are not killed here, because the relay would end
   ([faults.md](faults.md) has those).
 - Users fail when their worker was killed, or that of whom they called.
-- Memory is PSS. The slope is a straight line through the second half of the life of each slot's last process.
+- Memory is PSS, of each process that lived through the second half; the slope is a straight line through it. At half
+  time and at the end are means, of the first and the last third of that half.
 """
 
 
@@ -59,19 +58,21 @@ class Growth:
 
 
 def growths(result: Result) -> list[Growth]:
-    """Of each slot, its last process."""
-    found = []
-    for name, pid in result.samples[-1].pids.items():
-        seen = [each for each in result.samples if each.at_s >= result.half_s and each.pids.get(name) == pid]
-        points = [(each.at_s, each.bytes[name]) for each in seen if name in each.bytes]
-        if len(points) < ENOUGH:
-            continue
-        times, sizes = zip(*points, strict=True)
-        slope = linear_regression(times, sizes).slope
-        restarts = sum(kill.name == name for kill in result.kills)
-        third = max(1, len(sizes) // 3)
-        found.append(Growth(name, restarts, mean(sizes[:third]), mean(sizes[-third:]), slope, times[-1] - times[0]))
-    return found
+    """Of each process that has lived through the second half."""
+    second_half = [each for each in result.samples if each.at_s >= result.half_s]
+    return [
+        _growth(name, second_half, result)
+        for name, pid in result.samples[-1].pids.items()
+        if all(each.pids.get(name) == pid for each in second_half)
+    ]
+
+
+def _growth(name: str, second_half: list[Sample], result: Result) -> Growth:
+    times, sizes = zip(*((each.at_s, each.bytes[name]) for each in second_half if name in each.bytes), strict=True)
+    slope = linear_regression(times, sizes).slope
+    restarts = sum(kill.name == name for kill in result.kills)
+    third = max(1, len(sizes) // 3)
+    return Growth(name, restarts, mean(sizes[:third]), mean(sizes[-third:]), slope, times[-1] - times[0])
 
 
 def judge(result: Result) -> Iterator[tuple[str, str, bool]]:

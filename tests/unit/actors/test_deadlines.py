@@ -58,7 +58,7 @@ def test_a_cancelled_deadline_does_not_fire_and_leaves_nothing() -> None:
     wheel = Wheel()
     for _ in range(1000):
         wheel.deadlines.at(4600.0, lambda: wheel.fires("never")).cancel()
-    assert [len(slot) for slot in wheel.deadlines._slots.values()] == [0]
+    assert not wheel.deadlines._slots
     assert wheel.advance(10_000) == []
     assert not wheel.deadlines._slots
 

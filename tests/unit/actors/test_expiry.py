@@ -29,15 +29,26 @@ def test_time_is_rounded_up_never_down() -> None:
     assert (whole_second(10.0), whole_second(10.001)) == (10, 11)
 
 
-def test_coming_and_going_leaves_nothing_but_seconds() -> None:
+def test_coming_and_going_leaves_nothing() -> None:
     calendar: ExpiryCalendar[int] = ExpiryCalendar()
     for number in range(10_000):
         calendar.add(number % 7, number)
         calendar.remove(number % 7, number)
-    assert len(calendar._seconds) == len(calendar._entries) == 7
-    assert calendar.next_due(7) is None
-    assert not calendar._seconds
     assert not calendar._entries
+
+
+def test_a_second_before_all_others_may_be_added_late_and_anew() -> None:
+    calendar: ExpiryCalendar[str] = ExpiryCalendar()
+    calendar.add(100, "late")
+    calendar.add(50, "early")
+    assert calendar.next_due(49.9) is None
+    assert calendar.next_due(60) == "early"
+    calendar.remove(50, "early")
+    assert calendar.next_due(99) is None
+    calendar.add(70, "over already")
+    assert calendar.next_due(99) == "over already"
+    calendar.remove(70, "over already")
+    assert calendar.next_due(100) == "late"
 
 
 @given(st.lists(st.one_of(st.tuples(st.just("add"), st.integers(0, 9)), st.tuples(st.just("turn"), st.integers(0, 3)))))
