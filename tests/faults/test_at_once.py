@@ -24,7 +24,7 @@ from tests.support.relay import ROOT, RelayProcess
 
 pytestmark = pytest.mark.fault
 
-ROUNDS = 5
+ROUNDS = 3
 PEERS = 60
 SLOTS = 40
 
@@ -57,7 +57,7 @@ def test_a_registry_that_dies_in_a_storm_of_reserves_leaves_no_request_unanswere
     with RelayProcess(*settings, listeners=("/ip4/127.0.0.1/tcp/0/ws",), workers=2) as relay:
 
         async def storm(client: Client, answers: Counter[int]) -> None:
-            """Ask, and let go again, until the registry has died three times."""
+            """Ask, and let go again, until the registry has died often enough."""
             while deaths < ROUNDS:
                 try:
                     await client.reserve()  # it raises when nothing comes
@@ -90,7 +90,7 @@ def test_a_registry_that_dies_in_a_storm_of_reserves_leaves_no_request_unanswere
     assert "Traceback" not in relay.stderr
 
 
-@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("moment", range(2))
 def test_a_supervisor_that_dies_in_a_reload_ends_the_relay_and_leaves_nothing(tmp_path: Path, moment: int) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("")
@@ -113,7 +113,7 @@ def descendants(pid: int) -> list[int]:
     return []
 
 
-@pytest.mark.parametrize("processes", range(1, 7))
+@pytest.mark.parametrize("processes", [1, 3, 6])
 def test_main_killed_during_the_start_takes_everything_along(tmp_path: Path, processes: int) -> None:
     """Killed as soon as it has so many processes below it; the next start finds no obstacle."""
     line = [sys.executable, "-m", "supervisor.cli", "run", "--set", f"identity.key_file={tmp_path}/key"]
