@@ -44,13 +44,13 @@ class Admission:
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self._blame = Board.attach(boot.board_fd).blame
-        self._room = room(len(boot.slots))
         self.arrivals = Arrivals(boot.runtime_dir, _say_where)
         self.live_by(boot)
 
     def live_by(self, boot: Boot) -> None:
         """Other settings, tokens or announced addresses."""
         self._limits = boot.settings.limits
+        self._room = room(len(boot.slots))
         self.access = AccessRules.from_settings(boot.settings.access)
         if not boot.slot.leaving:  # else its listener is in the settings no more, and what it wanted stays
             self._needs_token = boot.settings.listeners[boot.slot.listener_index].require_token

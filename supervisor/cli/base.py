@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import suppress
 from inspect import cleandoc
 from typing import Any, Final
 
@@ -36,11 +38,17 @@ class Command(click.Command):
         except FailedError as error:
             say(str(error))
             ctx.exit(EXIT_FAILED)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            say(f"it cannot be written: {error.strerror}")
+            ctx.exit(EXIT_FAILED)
 
 
 def say(line: str) -> None:
-    """One line for people on standard error."""
-    click.echo(f"frost-relay: {' '.join(line.split())}", err=True)
+    """One line for people on standard error; where that is full, the exit code has to do."""
+    with suppress(OSError):
+        click.echo(f"frost-relay: {' '.join(line.split())}", err=True)
 
 
 config_option: Final = click.option(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.builds import ROOT
 from tests.support.client import Client
 from tests.support.relay import RelayProcess
 from tests.support.small_disk import SmallDisk
@@ -150,3 +151,17 @@ def test_log_lines_that_do_not_fit_are_counted_and_nobody_waits_for_them(disk: S
         until(lambda: "log: lines dropped count=" in log.read_text()[len(before) :], "the first that fits says so")
         assert relay.stop() == 0
         assert "\n".join(log.read_text().split("\n")[-2:]).endswith("main: stopped\n")
+
+
+def command(*arguments: str, stdout: str, stderr: str) -> int:
+    """The exit code of a command whose output goes to these files."""
+    with open(stdout, "w") as out, open(stderr, "w") as err:
+        line = [sys.executable, "-m", "supervisor.cli", *arguments]
+        return subprocess.run(line, stdout=out, stderr=err, cwd=ROOT, timeout=60, check=False).returncode
+
+
+def test_where_a_line_does_not_fit_the_exit_code_says_it(tmp_path: Path) -> None:
+    told, full = str(tmp_path / "told"), "/dev/full"
+    assert command("run", "--set", "limits.max_circuits=0", stdout=told, stderr=full) == 2
+    assert command("config", "show", "--set", "log.level=debug", stdout=full, stderr=told) == 1
+    assert Path(told).read_text() == "frost-relay: it cannot be written: No space left on device\n"
