@@ -28,7 +28,7 @@ from config.errors import ConfigError
 from config.settings import Settings
 from supervisor import counter_files, descriptors, logs, plan, reload, socket_channel, system, systemd
 from supervisor.listening import SPARE_ROWS
-from supervisor.runtime_dir import runtime_directory
+from supervisor.runtime_dir import check_room, runtime_directory
 from supervisor.watch import Event, Signals, Watch, adopt_orphans, end_tree, stop_in_order
 from transports import kept_certificates
 from transports.address import undialable_warnings
@@ -68,6 +68,7 @@ def run(read: Callable[[], Settings], environ: Mapping[str, str], actors: Mappin
     settings = read()
     logs.configure(settings.log.level, settings.log.format, privacy=settings.log.privacy)
     with runtime_directory(environ) as directory, closing(_Served(plan.prepare(settings, environ))) as served:
+        check_room(directory, len(served.plan.slots))
         counters = counter_files.make(directory, [slot.index for slot in served.plan.slots])
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # before actors.metrics is imported
         _preload((*actors.values(), _SUPERVISOR))

@@ -19,6 +19,10 @@ from config.errors import ConfigError
 
 PREFIX: Final = "frost-relay-"
 _LOCK: Final = "lock"
+_FILES: Final = 16
+"""What the tree as a whole makes: the registry's socket, the last hour, the canary's record."""
+_FILES_PER_PROCESS: Final = 4
+"""Its socket for Thespian, its counters, and a worker's two sockets for questions and other workers."""
 _MAX_SOCKET_PATH_BYTES: Final = 107  # sockaddr_un.sun_path is 108 with its final zero
 _LONGEST_NAME: Final = "/4194304999"  # the largest process ID and three digits: Thespian's sockets
 
@@ -53,6 +57,14 @@ def runtime_directory(environ: Mapping[str, str]) -> Iterator[str]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def check_room(directory: str, processes: int) -> None:
+    """Raise ConfigError when there are fewer files left to make than a tree of so many processes makes here."""
+    found, needed = os.statvfs(directory), _FILES + _FILES_PER_PROCESS * processes
+    if found.f_files and found.f_favail < needed:  # 0: this file system does not count them
+        expected = f"a file system on which {needed} more files can be made (df -i says {found.f_favail})"
+        raise ConfigError("RUNTIME_DIRECTORY", os.path.dirname(directory), expected)
 
 
 def _remove_abandoned(base: str, own: str) -> None:

@@ -93,6 +93,18 @@ def test_a_runtime_directory_without_room_for_the_counters_is_said_at_the_start(
     assert [each.name for each in disk.seen.iterdir()] == ["filling"]
 
 
+def test_a_runtime_directory_without_room_for_files_is_said_at_the_start(tmp_path: Path) -> None:
+    with SmallDisk(kib=4096, inodes=20) as disk:
+        settings = (f"identity.key_file={tmp_path}/relay.key", f"admin.control_socket={tmp_path}/control.sock")
+        told = refused(disk, *settings, runtime=disk.path)
+        assert re.fullmatch(
+            rf'frost-relay: RUNTIME_DIRECTORY = "{disk.path}": expected a file system on which 40 more files can be '
+            r"made \(df -i says \d+\)\n",
+            told,
+        ), told
+        assert not list(disk.seen.iterdir())
+
+
 def test_a_runtime_directory_that_fills_up_under_the_relay_costs_nobody_anything(disk: SmallDisk) -> None:
     prefix = (*disk.prefix, "env", f"XDG_RUNTIME_DIR={disk.path}")
     with RelayProcess("canary.interval_s=10", listeners=("/ip4/127.0.0.1/tcp/0/ws",), prefix=prefix) as relay:

@@ -12,15 +12,15 @@ from typing import Final, Self
 from tests.support.builds import ROOT
 from tests.support.toolchain import missing, required_program
 
-_HOLD: Final = 'mount -t tmpfs -o "size=$1,mode=0700" none "$2" && echo mounted && read -r _'
+_HOLD: Final = 'mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=0700" none "$3" && echo mounted && read -r _'
 _PIECE: Final = 4096
 
 
 class SmallDisk:
     """Context manager. `path` is where programs that are started with `prefix` see it, `seen` where the test does."""
 
-    def __init__(self, kib: int) -> None:
-        self._kib = kib
+    def __init__(self, kib: int, inodes: int = 1000) -> None:
+        self._kib, self._inodes = kib, inodes
 
     def __enter__(self) -> Self:
         unshare = required_program("unshare")
@@ -31,7 +31,7 @@ class SmallDisk:
         self.path = Path(self._place.name)
         # It lives as long as somebody is in its namespace: this shell, until its input ends, and what the test starts.
         self._holder = subprocess.Popen(
-            [unshare, "--mount", "sh", "-c", _HOLD, "sh", f"{self._kib}k", str(self.path)],
+            [unshare, "--mount", "sh", "-c", _HOLD, "sh", f"{self._kib}k", str(self._inodes), str(self.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
