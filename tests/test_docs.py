@@ -16,6 +16,7 @@ DOCUMENTS = (
     "DECISIONS.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/capacity-planning.md",
     "docs/capacity.md",
     "docs/check.md",
     "docs/install.md",

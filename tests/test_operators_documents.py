@@ -20,7 +20,13 @@ from supervisor.cli import main
 from supervisor.install import PARTS
 from tests.support.relay import ROOT
 
-DOCUMENTS = ("docs/install.md", "docs/upgrade.md", "docs/troubleshooting.md", "docs/security.md")
+DOCUMENTS = (
+    "docs/install.md",
+    "docs/capacity-planning.md",
+    "docs/upgrade.md",
+    "docs/troubleshooting.md",
+    "docs/security.md",
+)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 TABLES = to_tables(Settings())
