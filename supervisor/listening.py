@@ -121,9 +121,9 @@ def _staffed(now: Listening, index: int, count: int, room: Room, made: Arrangeme
         raise ConfigError(f"{key}.workers", count, expected)
     if not now.is_passed:
         listening = listening[:count]
-        more = [sockets.open_listener(now.where, f"{key}.address") for _ in range(count - len(listening))]
-        made.opened += more
-        listening += more
+        while len(listening) < count:
+            listening.append(sockets.open_listener(now.where, f"{key}.address"))
+            made.opened.append(listening[-1])
     made.leaving += _leaving(now.slots[count:])
     prefix = f"{'wss' if now.where.tls else 'ws' if now.where.websocket else 'tcp'}-{now.where.port}"
     slots = list(now.slots[:count])
