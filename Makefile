@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run example test lint format proto lock fuzz docs-settings interop-table traces bench-quick profile load capacity clean
+.PHONY: help setup run example test lint format proto lock fuzz docs-settings interop-table traces attacks bench-quick profile load capacity clean
 
 # The first Python that is new enough; `make setup PYTHON=python3.13` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -96,6 +96,9 @@ MINUTES ?= 30
 .PHONY: soak
 soak: $(VENV)/.setup-dev ## churn, rude strangers and kills for MINUTES together; from 10 minutes on it writes docs/soak.md
 	@$(BIN)/python -m loadtests.soak --minutes $(MINUTES) $(ARGS)
+
+attacks: $(VENV)/.setup-dev ## attack a relay in every way there is, and write docs/attacks.md (8 minutes; ARGS="--only NAME" for one)
+	@$(BIN)/python -m tests.attacks.report $(ARGS)
 
 traces: $(VENV)/.setup-dev ## record how each foreign peer reserves and connects, into docs/traces
 	UPDATE_DOCS=1 $(BIN)/python -m pytest tests/interop/test_traces.py

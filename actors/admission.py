@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from math import inf
-from typing import cast
+from typing import Final, cast
 
 import psutil
 
@@ -29,6 +29,9 @@ from actors.rate_table import RateTable
 from actors.tokens import Token, Tokens
 from transports.wire import Wire
 
+LEFT_AT_ONCE: Final = 16
+"""In a tick of the worker, a quarter of a second."""
+
 _logger = log.get_logger("admission")
 
 
@@ -41,6 +44,7 @@ class Admission:
         self._watchers = watchers
         self._needs_token = True
         self._token_ends_unix_s = inf  # the first end of all by which somebody is here
+        self._left_unsaid = 0
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
         self._blame = Board.attach(boot.board_fd).blame
@@ -119,10 +123,17 @@ class Admission:
         self._no_longer_half_open(peer)
         self.arrivals.upgraded(peer.id)
 
-    def left_early(self, peer: Peer) -> None:
-        """It is gone before it had."""
+    def left_early(self, peer: Peer, *, unsaid: bool) -> None:
+        """It is gone before it had. `unsaid`: no line tells of it, because it left by itself."""
         self._no_longer_half_open(peer)
         self.arrivals.lost(peer.id)
+        self._left_unsaid += unsaid
+
+    def report(self) -> None:
+        """Now and then somebody leaves, who only looked whether the port is open; this many at once are a flood."""
+        count, self._left_unsaid = self._left_unsaid, 0
+        if count >= LEFT_AT_ONCE:
+            _logger.info("left in the handshake", reason="closed", count=count)
 
     def _no_longer_half_open(self, peer: Peer) -> None:
         self._half_open.pop(peer.id, None)

@@ -141,6 +141,8 @@ class Peer:
     def peer_erred(self, error: PeerError) -> None:
         """A stream was reset for the peer's fault."""
         metrics.PEER_ERRORS.labels(error.reason).inc()
+        if self.worker.lines.allows(error.reason, self.worker.now_s):
+            _logger.info("stream erred", reason=error.reason, error=str(error), peer=self.name, address=self.address)
 
     def go_away_received(self, code: int) -> None:
         """The peer leaves, as js does, which leaves the socket open: close it once its circuits have ended.

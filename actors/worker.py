@@ -56,6 +56,7 @@ _REFUSED_WITH: Final = {
     Reason.TOKEN_UNKNOWN: HTTPStatus.UNAUTHORIZED,
     Reason.TOKEN_EXPIRED: HTTPStatus.UNAUTHORIZED,
 }
+ANSWERS_KEPT: Final = 256
 PUSHES_AT_ONCE: Final = 16
 """Of 20,000 peers, the last hears of other addresses after 12 s; the loop is busy for a millisecond in ten."""
 Lagging = Callable[[BoardRow, float, float], None]
@@ -173,6 +174,7 @@ class Worker:
             if limits.circuit_bytes:
                 self.limit.data = limits.circuit_bytes
         ok = HopMessage(type=HopMessage.STATUS, status=_OK, limit=self.limit)
+        self._answers: dict[bytes, tuple[int, bytes]] = {}  # peer -> until when in Unix time, and what it was told
         self.connect_answer = delimited(ok.SerializeToString())
 
     async def start(self) -> None:
@@ -211,6 +213,7 @@ class Worker:
         self.deadlines.advance(now_s)
         self.lines.report(self.now_s, _say_suppressed)
         self._ebb.look(len(self.peers))
+        self.admission.report()
         if not self._sweep.left and self.admission.a_token_has_ended():
             self._look_at_all()
         if self._blamed != self.board.blame.changes:  # somebody is denied who may be here
@@ -275,7 +278,7 @@ class Worker:
         self.registry.disconnected(peer.id, held=bool(peer.reserved_until_s))
         reason = self._reason(error)
         if not peer.key:
-            self.admission.left_early(peer)
+            self.admission.left_early(peer, unsaid=error is None)
             metrics.HANDSHAKES.labels(reason).inc()
         metrics.CONNECTIONS_ENDED.labels(reason).inc()
         if isinstance(error, LimitError):
@@ -299,15 +302,25 @@ class Worker:
     # Reservations
 
     def reservation_answer(self, peer: bytes, expires_s: float) -> bytes:
-        """The delimited STATUS OK for a RESERVE: until when, where, the voucher and the limits of circuits."""
+        """The delimited STATUS OK for a RESERVE: until when, where, the voucher and the limits of circuits.
+
+        Who asks again within the second gets the same: renewals have no rate, and a signature is dear.
+        """
         expire_unix_s = int(time.time() + expires_s - time.monotonic())
+        known = self._answers.get(peer)
+        if known is not None and known[0] == expire_unix_s:
+            return known[1]
         reservation = Reservation(
             expire=expire_unix_s,
             addrs=self.addresses,
             voucher=reservation_voucher(self._host, peer, expire_unix_s),
         )
         message = HopMessage(type=HopMessage.STATUS, status=_OK, reservation=reservation, limit=self.limit)
-        return delimited(message.SerializeToString())
+        answer = delimited(message.SerializeToString())
+        if len(self._answers) >= ANSWERS_KEPT:
+            self._answers.clear()
+        self._answers[peer] = expire_unix_s, answer
+        return answer
 
     def _declare(self) -> Hello:
         """Everything that a new registry must know of this worker."""

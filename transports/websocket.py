@@ -40,7 +40,8 @@ from transports.yamux import Buffer
 MAX_FRAME_BYTES: Final = 256 * 1024
 READ_BUFFER_BYTES: Final = 2048
 BACKLOG: Final = 4096
-MAX_EMPTY_FRAMES: Final = 64
+MAX_IDLE_FRAMES: Final = 64
+"""Empty ones, pings and pongs with no data in between: also who is idle answers a ping of yamux twice a minute."""
 
 # What picows is given to read in place of the request, which http_request.py has read. picows takes heads of 16 KiB and
 # versions 7 and 8, and answers 400 to Firefox, which says `Connection: keep-alive, Upgrade`.
@@ -57,7 +58,7 @@ _DATA: Final = (_BINARY, WSMsgType.CONTINUATION)
 
 
 class WebSocketError(PeerError):
-    """A frame that a libp2p peer does not send: text, reserved bits, endless empty fragments."""
+    """A frame that a libp2p peer does not send: text, reserved bits, frames without data and without end."""
 
     reason = "websocket"
 
@@ -83,13 +84,13 @@ _SILENCE: Final = _Silence()
 class WebSocketEnd(WSListener):
     """The socket end of a WebSocket connection from its upgrade."""
 
-    __slots__ = ("_broken", "_empty_frames", "_transport", "_wire")
+    __slots__ = ("_broken", "_idle_frames", "_transport", "_wire")
 
     _transport: WSTransport
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._empty_frames = 0
+        self._idle_frames = 0
         self._broken = False  # picows has answered a frame that breaks RFC 6455
 
     def upgrading(self, transport: WSTransport) -> None:
@@ -120,13 +121,16 @@ class WebSocketEnd(WSListener):
             self._wire.close(WebSocketError("a reserved bit without an extension"))
         elif kind in _DATA:
             if frame.payload_size:
-                self._empty_frames = 0
+                self._idle_frames = 0
                 self._wire.feed(frame.get_payload_as_memoryview(), frame.last_in_buffer)
             else:
-                self._count_empty()
+                self._count_idle()
         elif kind == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
             self._wire.check_reading()
+            self._count_idle()
+        elif kind == WSMsgType.PONG:
+            self._count_idle()
         elif kind == WSMsgType.CLOSE:
             self._wire.close(code=None)
         elif kind == WSMsgType.TEXT:
@@ -145,10 +149,10 @@ class WebSocketEnd(WSListener):
         """picows': under the low-water mark."""
         self._wire.unpause()
 
-    def _count_empty(self) -> None:
-        self._empty_frames += 1
-        if self._empty_frames > MAX_EMPTY_FRAMES:
-            self._wire.close(WebSocketError("empty frames without end"))
+    def _count_idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > MAX_IDLE_FRAMES:
+            self._wire.close(WebSocketError("frames without data, and without end"))
 
     # To the socket
 

@@ -30,6 +30,7 @@ from transports.yamux_frames import (
     WINDOW_UPDATE,
     Buffer,
     ErrorCode,
+    FrameFloodError,
     GoAway,
     SessionHandler,
     StreamFloodError,
@@ -41,6 +42,8 @@ from transports.yamux_stream import Stream
 OUTPUT_SOFT_LIMIT_BYTES: Final = 64 * 1024
 RESET_BUDGET: Final = 200
 RESET_BUDGET_PER_S: Final = 20.0
+IDLE_FRAME_COST: Final = 0.25
+"""Of a reset: 800 frames that move nothing, and 80 a second, are allowed. An honest peer pings twice a minute."""
 
 
 class Session:
@@ -49,7 +52,7 @@ class Session:
     `wake` is called when output appears where there was none; the owner then collects it with `take_output`.
     `congested` is true while the transport does not take more, or when a turn has produced
     OUTPUT_SOFT_LIMIT_BYTES: data then waits in its stream, control frames still go out. `max_resets` is the budget of
-    resets; infinite for a peer that is trusted.
+    resets and of frames that move nothing; infinite for a peer that is trusted.
     """
 
     __slots__ = (
@@ -236,7 +239,7 @@ class Session:
             elif kind == WINDOW_UPDATE:
                 self._on_window_update(flags, stream_id, length, now_s)
             else:
-                self._on_session_frame(kind, flags, stream_id, length)
+                self._on_session_frame(kind, flags, stream_id, length, now_s)
 
     def _deliver(self, body: memoryview) -> None:
         stream = self._body_stream
@@ -259,6 +262,8 @@ class Session:
             if flags & RST and stream is not None:
                 self._on_reset(stream, now_s)
                 stream = None
+        if not length and not flags & (SYN | FIN | RST):
+            self._spend_on_idle_frame(now_s)
         if stream is None:
             # Data in flight towards a stream that has ended here is read past, up to what it could have in flight.
             self._check_known(stream_id)
@@ -280,6 +285,8 @@ class Session:
         stream = self.streams.get(stream_id)
         if flags & SYN:
             stream = self._accept(stream_id, now_s)
+        if not flags & (SYN | FIN | RST) and (stream is None or stream.send_window >= INITIAL_WINDOW_BYTES):
+            self._spend_on_idle_frame(now_s)  # credit that nobody waits for
         if stream is None:
             self._check_known(stream_id)
             return
@@ -328,15 +335,25 @@ class Session:
 
         It is the same whether the peer resets it or makes us do so.
         """
-        refill = (now_s - self._reset_budget_at_s) * RESET_BUDGET_PER_S
-        self._reset_budget = min(self._max_resets, self._reset_budget + refill) - resets
-        self._reset_budget_at_s = now_s
-        if self._reset_budget < 0:
+        if self._overspent(now_s, resets):
             raise StreamFloodError(f"streams are reset faster than {RESET_BUDGET_PER_S:.0f} a second")
 
-    def _on_session_frame(self, kind: int, flags: int, stream_id: int, value: int) -> None:
+    def _spend_on_idle_frame(self, now_s: float) -> None:
+        """A frame that moves nothing is not worth more than a few bytes to the peer, and as much work to us as data."""
+        if self._overspent(now_s, IDLE_FRAME_COST):
+            most = RESET_BUDGET_PER_S / IDLE_FRAME_COST
+            raise FrameFloodError(f"frames that move nothing come faster than {most:.0f} a second")
+
+    def _overspent(self, now_s: float, cost: float) -> bool:
+        refill = (now_s - self._reset_budget_at_s) * RESET_BUDGET_PER_S
+        self._reset_budget = min(self._max_resets, self._reset_budget + refill) - cost
+        self._reset_budget_at_s = now_s
+        return self._reset_budget < 0
+
+    def _on_session_frame(self, kind: int, flags: int, stream_id: int, value: int, now_s: float) -> None:
         if stream_id:
             raise YamuxError("a ping or go-away with a stream id")
+        self._spend_on_idle_frame(now_s)
         if kind == PING:
             if flags & SYN:
                 self.send_frame(PING, ACK, 0, value, b"")
@@ -349,12 +366,14 @@ class Session:
 
 
 __all__ = [
+    "IDLE_FRAME_COST",
     "OUTPUT_SOFT_LIMIT_BYTES",
     "PROTOCOL",
     "RESET_BUDGET",
     "RESET_BUDGET_PER_S",
     "Buffer",
     "ErrorCode",
+    "FrameFloodError",
     "GoAway",
     "Session",
     "SessionHandler",

@@ -71,6 +71,12 @@ class StreamFloodError(YamuxError):
     reason = "stream_flood"
 
 
+class FrameFloodError(YamuxError):
+    """The peer sends frames that move nothing, again and again: pings, goodbyes, credit that nobody needs."""
+
+    reason = "frame_flood"
+
+
 class StreamHandler(Protocol):
     """What a stream tells its owner. Each call is made at most with the stream's own data, in order."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actors.admission import Admission
+from actors.admission import LEFT_AT_ONCE, Admission
 from actors.board import Board
 from actors.descriptors import room
 from actors.limits import Reason
@@ -103,7 +103,7 @@ def test_who_has_shaken_hands_or_left_is_none_of_them(door: Door) -> None:
     one, wires = door.doors[0], [Wire(number) for number in range(5)]
     wait_for(one, *wires[:3])
     one.upgraded(wires[0].owner)
-    one.left_early(wires[1].owner)
+    one.left_early(wires[1].owner, unsaid=False)
     wait_for(one, *wires[3:])
     assert not any(wire.ended for wire in wires)
     assert door.board.row(0).pending_handshakes == 3
@@ -215,3 +215,14 @@ def test_whoever_came_by_a_token_goes_when_it_ends(door: Door, monkeypatch: pyte
 
 def at(unix_s: float) -> datetime:
     return datetime.fromtimestamp(unix_s, UTC)
+
+
+def test_many_that_leave_at_once_are_said_and_a_few_are_not(door: Door, capfd: pytest.CaptureFixture[str]) -> None:
+    one = door.doors[0]
+    for count in (LEFT_AT_ONCE - 1, LEFT_AT_ONCE):
+        for number in range(count):
+            one.left_early(Wire(number).owner, unsaid=True)
+        one.left_early(Wire(0).owner, unsaid=False)
+        one.report()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith(f"left in the handshake reason=closed count={LEFT_AT_ONCE}")

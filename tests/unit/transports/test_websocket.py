@@ -156,6 +156,24 @@ def test_64_empty_frames_are_patience_and_one_more_is_not() -> None:
     serving(scene)
 
 
+@pytest.mark.parametrize("kind", [PING, PONG], ids=["pings", "pongs"])
+def test_64_pings_without_data_are_patience_and_one_more_is_not(kind: int) -> None:
+    async def scene(server: Server) -> None:
+        client, endpoint = await server.client()
+        for _ in range(64):
+            client.send(kind)
+        client.send(BINARY, b"x")
+        await endpoint.until(b"x")
+        for _ in range(65):
+            client.send(kind)
+        assert (await client.read_to_end())[-1][0] == CLOSE
+        await endpoint.lost.wait()
+        (error,) = endpoint.losses
+        assert isinstance(error, websocket.WebSocketError)
+
+    serving(scene)
+
+
 def test_a_peers_close_is_answered_and_is_no_error() -> None:
     async def scene(server: Server) -> None:
         client, endpoint = await server.client()
@@ -227,8 +245,10 @@ def test_a_peer_that_pings_and_does_not_read_is_ended() -> None:
         client.reader._limit = 1  # type: ignore[attr-defined]  # its reader stops asking the socket
         try:
             while not endpoint.lost.is_set():
-                for _ in range(1000):
+                for number in range(1000):
                     client.send(PING, bytes(125))
+                    if number % 50 == 0:
+                        client.send(BINARY, b"x")
                 await asyncio.wait_for(client.writer.drain(), 0.5)
         except (TimeoutError, ConnectionError):
             await endpoint.lost.wait()
