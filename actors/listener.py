@@ -33,6 +33,7 @@ from transports.certificate import Certificate
 from transports.kept_certificates import KeptCertificate
 from transports.proxied import Attach, protocol_factory
 from transports.proxy import client_address, forwarded_for
+from transports.sockets import bound_kernel_buffers
 from transports.tcp import TcpEnd
 from transports.tls import Tls, map_large_buffers
 from transports.wire import LINGER_S, Wire
@@ -136,6 +137,7 @@ class ListenerActor(LoopActor):
         # A descriptor of our own: closing it must not close the one that a successor inherits.
         sock = socket.socket(fileno=socket.dup(self.boot.slot.socket_fd))
         sock.setblocking(False)
+        bound_kernel_buffers(sock)
         self._served_as = self._door()
         return await (self._serve_websocket(sock) if self._address.websocket else self._serve_tcp(sock))
 

@@ -22,6 +22,8 @@ from transports.address import ListenAddress
 BACKLOG: Final = 4096
 """With picows' 100, 19,500 peers that reconnect at once overflow the queue 29,015 times; with this never. The kernel
 cuts it to net.core.somaxconn."""
+KERNEL_BUFFER_BYTES: Final = 256 * 1024
+"""A window of yamux: more of one circuit is never under way."""
 
 _REASONS: Final = {
     errno.EADDRNOTAVAIL: "an address that this machine has",
@@ -60,6 +62,16 @@ def open_listeners(
         close_all(opened)
         raise
     return address, opened
+
+
+def bound_kernel_buffers(listening: socket.socket) -> None:
+    """What the kernel may hold of one connection each way; those that are accepted inherit it.
+
+    Left to itself it takes up to 6 MiB from one peer. A read then brings as much at once, and picows, which doubles its
+    buffer whenever a read fills it, keeps one of 8 MiB for that connection until it ends.
+    """
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        listening.setsockopt(socket.SOL_SOCKET, option, KERNEL_BUFFER_BYTES)
 
 
 def open_private(host: str, port: int, key: str, value: str) -> socket.socket:

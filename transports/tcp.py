@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from transports.transport_end import TransportEnd
-from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire
+from transports.wire import HIGH_WATER_BYTES, LOW_WATER_BYTES, Flusher, Wire, let_others_read
 from transports.yamux import Buffer
 
-_READ_BYTES: Final = 256 * 1024
+_READ_BYTES: Final = 64 * 1024
 _shared = memoryview(bytearray(_READ_BYTES))
 
 
@@ -55,6 +55,8 @@ class TcpEnd(TransportEnd, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio's: `nbytes` were read. Noise copies them while it decrypts; only handshakes keep bytes, as copies."""
         self._wire.feed(_shared[:nbytes])
+        if nbytes == _READ_BYTES:
+            let_others_read(self._transport)
 
     def eof_received(self) -> bool:
         """asyncio's: the peer will send nothing more; a libp2p connection has no half-open state."""

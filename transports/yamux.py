@@ -44,6 +44,8 @@ RESET_BUDGET: Final = 200
 RESET_BUDGET_PER_S: Final = 20.0
 IDLE_FRAME_COST: Final = 0.25
 """Of a reset: 800 frames that move nothing, and 80 a second, are allowed. An honest peer pings twice a minute."""
+LATE_FRAME_COST: Final = 0.0625
+"""Of data for a stream that is gone: 3,200 and 320 a second. A window of it may be under way when we reset a stream."""
 
 
 class Session:
@@ -262,8 +264,8 @@ class Session:
             if flags & RST and stream is not None:
                 self._on_reset(stream, now_s)
                 stream = None
-        if not length and not flags & (SYN | FIN | RST):
-            self._spend_on_idle_frame(now_s)
+        if not flags & (SYN | FIN | RST) and (stream is None or not length):
+            self._spend_on_idle_frame(now_s, LATE_FRAME_COST if length else IDLE_FRAME_COST)
         if stream is None:
             # Data in flight towards a stream that has ended here is read past, up to what it could have in flight.
             self._check_known(stream_id)
@@ -286,7 +288,7 @@ class Session:
         if flags & SYN:
             stream = self._accept(stream_id, now_s)
         if not flags & (SYN | FIN | RST) and (stream is None or stream.send_window >= INITIAL_WINDOW_BYTES):
-            self._spend_on_idle_frame(now_s)  # credit that nobody waits for
+            self._spend_on_idle_frame(now_s, IDLE_FRAME_COST)  # credit that nobody waits for
         if stream is None:
             self._check_known(stream_id)
             return
@@ -338,10 +340,10 @@ class Session:
         if self._overspent(now_s, resets):
             raise StreamFloodError(f"streams are reset faster than {RESET_BUDGET_PER_S:.0f} a second")
 
-    def _spend_on_idle_frame(self, now_s: float) -> None:
+    def _spend_on_idle_frame(self, now_s: float, cost: float) -> None:
         """A frame that moves nothing is not worth more than a few bytes to the peer, and as much work to us as data."""
-        if self._overspent(now_s, IDLE_FRAME_COST):
-            most = RESET_BUDGET_PER_S / IDLE_FRAME_COST
+        if self._overspent(now_s, cost):
+            most = RESET_BUDGET_PER_S / cost
             raise FrameFloodError(f"frames that move nothing come faster than {most:.0f} a second")
 
     def _overspent(self, now_s: float, cost: float) -> bool:
@@ -353,7 +355,7 @@ class Session:
     def _on_session_frame(self, kind: int, flags: int, stream_id: int, value: int, now_s: float) -> None:
         if stream_id:
             raise YamuxError("a ping or go-away with a stream id")
-        self._spend_on_idle_frame(now_s)
+        self._spend_on_idle_frame(now_s, IDLE_FRAME_COST)
         if kind == PING:
             if flags & SYN:
                 self.send_frame(PING, ACK, 0, value, b"")

@@ -179,6 +179,10 @@ def _negotiate(client: Client) -> None:
 negotiate_without_end = _rude(_negotiate)
 ping_without_end = _rude(_again(YAMUX.pack(0, YAMUX_PING, SYN, 0, 7)))
 credit_without_end = _rude(_again(YAMUX.pack(0, WINDOW_UPDATE, 0, 1, 1)), YAMUX.pack(0, WINDOW_UPDATE, SYN, 1, 0))
+send_too_late = _rude(
+    _again(YAMUX.pack(0, DATA, 0, 1, 1) + b"x"),
+    YAMUX.pack(0, WINDOW_UPDATE, SYN, 1, 0) + YAMUX.pack(0, WINDOW_UPDATE, RST, 1, 0),
+)
 overflow_the_credit = _rude(_again(YAMUX.pack(0, WINDOW_UPDATE, SYN, 1, MAX_WINDOW_BYTES)))
 overflow_the_window = _rude(_again(YAMUX.pack(0, DATA, SYN, 1, INITIAL_WINDOW_BYTES + 1) + noise(40_000)))
 open_streams = _rude(lambda client: _open_streams(client, reset=False))

@@ -77,6 +77,8 @@ ATTACKS: Final = (
     Attack("open-and-reset", "yamux streams, opened and reset at once", attackers.open_and_reset,
            (erred("stream_flood"),)),
     Attack("pings", "pings of yamux, without end", attackers.ping_without_end, (erred("frame_flood"),)),
+    Attack("late-data", "data for a stream that has ended, a byte a frame", attackers.send_too_late,
+           (erred("frame_flood"),)),
     Attack("window-updates", "credit of one byte, without end", attackers.credit_without_end, (erred("frame_flood"),)),
     Attack("credit-overflow", "credit over 32 bits", attackers.overflow_the_credit, (erred("yamux"),)),
     Attack("window-overflow", "one byte more than the window", attackers.overflow_the_window, (erred("yamux"),)),

@@ -14,8 +14,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
+
+from tests.attacks import worst_case
 from tests.attacks.catalogue import ATTACKS
 from tests.attacks.conductor import Conductor, Outcome
+from tests.scenarios.relays import GENEROUS
+from tests.support.relay import RelayProcess
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "attacks.md"
 BEGIN = "<!-- written by make attacks -->\n"
@@ -43,13 +48,14 @@ def row(outcome: Outcome) -> str:
     )
 
 
-def section(outcomes: Sequence[Outcome], seconds: float) -> str:
+def section(outcomes: Sequence[Outcome], seconds: float, worst_bytes: int) -> str:
     """What is written between the marks."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     return (
         f"\n{when}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}, "
-        f"{versions}. Each attack {seconds:g} s.\n\n{HEAD}{''.join(map(row, outcomes))}"
+        f"{versions}. Each attack {seconds:g} s.\n\n{HEAD}{''.join(map(row, outcomes))}\n"
+        f"A peer that fills every buffer it can, over WebSocket: {worst_bytes // 1024} KiB.\n"
     )
 
 
@@ -75,7 +81,9 @@ def main(arguments: Sequence[str]) -> int:
             for why in sorted(set(outcomes[-1].kept_out)):
                 sys.stderr.write(f"  kept out: {why}\n")
     if not options.only:
-        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section(outcomes, options.seconds)))
+        with RelayProcess(*GENEROUS) as relay:
+            worst_bytes = uvloop.run(worst_case.measure(relay))
+        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section(outcomes, options.seconds, worst_bytes)))
     return int(any(each.lost or len(each.seen_s) < len(each.attack.signs) for each in outcomes))
 
 

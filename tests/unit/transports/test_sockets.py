@@ -102,3 +102,11 @@ def test_the_admins_socket_is_for_one_process_alone() -> None:
 def test_a_host_that_cannot_be_found_is_a_setting_that_cannot_be_used() -> None:
     with pytest.raises(ConfigError, match=r"admin\.listen"):
         sockets.open_private("no-such-host.invalid", 0, "admin.listen", "no-such-host.invalid:0")
+
+
+def test_what_the_kernel_holds_of_an_accepted_connection_is_bounded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sockets.bound_kernel_buffers(listening)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # the kernel doubles what it is asked for
+                assert accepted.getsockopt(socket.SOL_SOCKET, option) <= 2 * sockets.KERNEL_BUFFER_BYTES

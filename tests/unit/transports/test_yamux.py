@@ -440,6 +440,15 @@ def test_800_frames_that_move_nothing_may_come_at_once_and_80_more_a_second_late
     assert flood.value.reason == "frame_flood"
 
 
+def test_3200_frames_of_data_may_come_late_and_one_more_is_a_flood() -> None:
+    end = server()
+    end.feed(OPEN_1, RST_1, now_s=50.0)
+    late = frame(0, 0, 1, 1) + b"x"
+    end.feed(late * (3200 - 16), now_s=50.0)  # the reset has cost as much as sixteen
+    with pytest.raises(FrameFloodError):
+        end.feed(late, now_s=50.0)
+
+
 def test_credit_for_what_was_sent_costs_nothing() -> None:
     end = server()
     end.feed(OPEN_1, now_s=50.0)
