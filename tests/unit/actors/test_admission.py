@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from actors import log
 from actors.admission import LEFT_AT_ONCE, Admission
 from actors.board import Board
 from actors.descriptors import room
@@ -217,7 +218,10 @@ def at(unix_s: float) -> datetime:
     return datetime.fromtimestamp(unix_s, UTC)
 
 
-def test_many_that_leave_at_once_are_said_and_a_few_are_not(door: Door, capfd: pytest.CaptureFixture[str]) -> None:
+def test_many_that_leave_at_once_are_said_and_a_few_are_not(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log.OUTPUT, "threshold", log.INFO)
     one = door.doors[0]
     for count in (LEFT_AT_ONCE - 1, LEFT_AT_ONCE):
         for number in range(count):
