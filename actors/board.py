@@ -3,7 +3,8 @@
 It answers 'who lives, since when, holding how much?' without a message. Each process writes its own row (beat and
 counts), the supervisor writes pid, state and restarts of its children, anybody reads. There is no lock: every field is
 eight aligned bytes, which the machine reads and writes whole. Nothing on the board may be a secret, and no decision
-that must be exact may be taken from it: it is a picture, a moment old.
+that must be exact may be taken from it: it is a picture, a moment old. Behind the rows is what has to outlive a worker:
+for whom it works, and who is denied (actors/blame.py).
 """
 
 from __future__ import annotations
