@@ -111,6 +111,10 @@ class Child:
         """Where the slot is in its life."""
         return self.row.state
 
+    def is_in(self, slot: Slot | None) -> bool:
+        """Whether this slot of the same name is its own, and not one that came when it had left."""
+        return slot is not None and slot.index == self.slot.index and (slot.leaving or not self.slot.leaving)
+
     def move(self, to: State) -> None:
         """Raises ValueError for a change that cannot be."""
         if to not in _TRANSITIONS[self.state]:
@@ -282,11 +286,13 @@ class Children:
     def arrange(self, slots: Sequence[Slot], now: float, leave_s: float, grace_s: float) -> list[Action]:
         """Other slots, by name: those that are new start, those that leave drain for `leave_s` and have no successor.
 
-        A slot with another socket than before gets a new process. Those that had left are forgotten.
+        A slot with another socket than before gets a new process. Those that had left are forgotten; their names and
+        rows may be those of new ones.
         """
-        there = {slot.name for slot in slots}
-        for name in [name for name in self._children if name not in there]:
-            del self._children[name]
+        there = {slot.name: slot for slot in slots}
+        for known in tuple(self._children.values()):
+            if not known.is_in(there.get(known.slot.name)):
+                del self._children[known.slot.name]
         self._grace_s = grace_s
         actions: list[Action] = []
         for slot in slots:
@@ -313,7 +319,7 @@ class Children:
         if child.state in {State.READY, State.DRAINING}:
             return self._drain_child(child, Drain(leave_s, child.slot.name), min(now + leave_s, child.due))
         if child.state is State.STARTING:
-            return [self._ask_to_end(child, now, STOP_LAST_S)]
+            return [self._ask_to_end(child, now, self._grace_s)]
         if child.state not in {State.STOPPING, State.STOPPED}:
             child.move(State.STOPPED)
             child.due = _NEVER

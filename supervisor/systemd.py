@@ -127,7 +127,7 @@ class Reporter:
         self._notifier = notifier
         self._watched = watchdog_s < _NEVER
         self._interval_s = min(REPORT_S, watchdog_s / 2) if notifier else _NEVER
-        self._hearts: dict[str, _Heart] = {}
+        self._hearts: dict[tuple[str, int], _Heart] = {}  # by name and row
         self._look_at(places)
         self.expect(hang_timeout_s)
         self._clock = clock
@@ -155,8 +155,8 @@ class Reporter:
     def _look_at(self, places: Sequence[tuple[Slot, BoardRow]]) -> None:
         staying = [(slot, row) for slot, row in places if not slot.leaving]
         self._listeners = [row for slot, row in staying if slot.role == "listener"]
-        hearts = {slot.name: row for slot, row in staying if slot.role not in {"main", "system"}}
-        self._hearts = {name: self._hearts.get(name) or _Heart(row) for name, row in hearts.items()}
+        rows = {(slot.name, slot.index): row for slot, row in staying if slot.role not in {"main", "system"}}
+        self._hearts = {place: self._hearts.get(place) or _Heart(row) for place, row in rows.items()}
 
     def tick(self) -> float:
         """Say what is due. Returns after how many seconds something will be."""
@@ -213,7 +213,7 @@ class Reporter:
     def _look(self, passed_s: float) -> None:
         for heart in self._hearts.values():
             heart.look(passed_s)
-        silent = [name for name, heart in self._hearts.items() if heart.silent_s >= self._hang_s]
+        silent = [name for (name, _), heart in self._hearts.items() if heart.silent_s >= self._hang_s]
         if self._watched and silent != self._silent:
             if silent:
                 _logger.error("watchdog not fed", hanging=" ".join(silent))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import random
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +237,40 @@ def test_more_processes_than_there_is_room_for_are_refused_with_how_many_there_m
     assert not outcome["ok"]
     assert outcome["error"].startswith('listeners = "1000 more processes": expected at most 256 more until')
     assert len(configured.relay.workers("listener")) == 1
+
+
+def test_listeners_come_and_go_and_die_meanwhile_and_who_is_elsewhere_notices_nothing(configured: Configured) -> None:
+    relay, chance = configured.relay, random.Random(1)
+    ports = [free_port() for _ in range(3)]
+    own = relay.workers("listener")[0]["name"]
+
+    def some() -> list[str]:
+        kinds = [(port, chance.choice(["", "/ws"]), chance.randint(1, 3)) for port in ports if chance.random() < 0.6]
+        return [f"/ip4/127.0.0.1/tcp/{port}{kind} workers = {workers}" for port, kind, workers in kinds]
+
+    def kill_one() -> None:
+        others = [each for each in relay.workers("listener") if each["pid"] and each["name"] != own]
+        if others and chance.random() < 0.4:
+            with suppress(ProcessLookupError):  # it was leaving
+                os.kill(chance.choice(others)["pid"], signal.SIGKILL)
+
+    async def play() -> None:
+        there = [await Client.dial(relay.address("ws")) for _ in range(20)]
+        for _ in range(12):
+            outcome = await asyncio.to_thread(configured.reload, text(WS, *some()))
+            assert outcome["ok"], outcome
+            await asyncio.to_thread(kill_one)
+        assert (await asyncio.to_thread(configured.reload, text(WS)))["ok"]
+        await asyncio.to_thread(settle, relay, 1)
+        assert [holders(relay, port) for port in ports] == [[], [], []]
+        for client in there:
+            await client.reserve()
+            await client.abort()
+
+    asyncio.run(play())
+    assert {each["restarts"] for each in relay.status()["workers"]} == {0}
+    assert "handler failed" not in relay.stderr
+    assert counter(relay, "frost_relay_faults_total") == 0
 
 
 # --- the admin's socket ---

@@ -385,6 +385,18 @@ def test_who_leaves_drains_and_has_no_successor(machine: Machine) -> None:
     assert machine.children.ready(TWO.name, 1, machine.now) == []
 
 
+@pytest.mark.parametrize("index", [TWO.index, 4])
+def test_a_name_is_given_again_when_its_process_has_left_with_its_row_or_another(machine: Machine, index: int) -> None:
+    machine.all_ready()
+    machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN)
+    machine.exited(TWO)
+    again = replace(TWO, index=index)
+    assert machine.arrange(REGISTRY, ONE, again, ADMIN) == [Spawn(again)]
+    machine.ready(again)
+    assert machine.board.row(index).state is State.READY
+    assert machine.arrange(REGISTRY, ONE, again, ADMIN) == []
+
+
 def test_who_leaves_ends_when_its_time_is_up(machine: Machine) -> None:
     machine.all_ready()
     machine.arrange(REGISTRY, ONE, TWO_LEAVES, ADMIN)
