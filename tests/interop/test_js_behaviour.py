@@ -199,12 +199,12 @@ def test_a_wrong_announcement_leads_a_page_away_and_it_tries_once_only(open_page
 
 
 def test_a_page_takes_the_addresses_that_a_reload_announces(open_page: OpenPage, tmp_path: Path) -> None:
-    # Pages with js-libp2p's service identifyPush, that is; the others hear of them when they connect again.
+    # wallet.js has js-libp2p's service identifyPush; pages without it hear of them when they connect again.
     file = tmp_path / "relay.toml"
     file.write_text("")
     with RelayProcess(env={"FROST_RELAY_CONFIG": str(file)}) as relay:
         page = open_page()
-        page.call("start", listen=[fixed(relay.address("ws"))], push=True)
+        page.start(fixed(relay.address("ws")))
         relay.wait_status(lambda now: now["reservations"] == 1)
         file.write_text('[announce]\naddresses = ["/dns4/relay.example/tcp/443/tls/ws"]\n')
         assert relay.reload()["ok"]

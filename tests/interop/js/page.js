@@ -7,7 +7,6 @@
 
 import { peerConnections } from './peer_connections.js'
 import { webSocketsOpen } from './web_sockets.js'
-import { identifyPush } from '@libp2p/identify'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { dialAtOnce } from './crowd.js'
@@ -121,12 +120,10 @@ function onLoopback (listen, connectionManager) {
 const calls = {
   /**
    * Starts the node; returns once it listens, so with a relay's circuit address once it holds a reservation.
-   * `connectionManager` replaces what wallet.js says of it: {} is what js-libp2p does by itself. `push`: takes identify pushes.
+   * `connectionManager` replaces what wallet.js says of it: {} is what js-libp2p does by itself.
    */
-  async start ({ listen = [], connectionManager, runOnLimitedConnection = true, push = false }) {
-    const settings = onLoopback(listen, connectionManager)
-    const services = push ? { ...settings.services, identifyPush: identifyPush() } : settings.services
-    node = await createLibp2p({ ...settings, services })
+  async start ({ listen = [], connectionManager, runOnLimitedConnection = true }) {
+    node = await createLibp2p(onLoopback(listen, connectionManager))
     await node.handle(ECHO_PROTOCOL, answerEcho, { runOnLimitedConnection })
     return { peer: node.peerId.toString(), addresses: node.getMultiaddrs().map(String) }
   },
