@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.limits import Reason
+from config.checks import LEAST_MEMORY_MB
 from tests.attacks.bystanders import Bystanders
 from tests.attacks.siege import UPGRADE, Siege, read_to_end
 from tests.scenarios.relays import GENEROUS
@@ -22,9 +23,9 @@ from transports.yamux_frames import INITIAL_WINDOW_BYTES
 pytestmark = pytest.mark.fault
 
 WAITING = 50
-STUCK = 240
-"""Circuits whose target does not read: each holds a window, so that they hold 60 MiB together."""
-ROOM_MB = 40
+STUCK = 480
+"""Circuits whose target does not read: each holds a window, some 80 MiB together."""
+ROOM_MB = 50
 
 
 class Bounded:
@@ -70,10 +71,11 @@ def visitors(relay: RelayProcess) -> Siege:
 async def stuck(scene: Scene) -> list[Circuit]:
     """Circuits that hold all that a circuit may hold."""
     targets = [await scene.reserved() for _ in range(8)]
+    sources = [await scene.dial() for _ in range(16)]  # all of them before memory is short
     circuits: list[Circuit] = []
     for number in range(STUCK):
         target = targets[number % len(targets)]
-        circuit = await joined(await scene.dial() if number % 30 == 0 else circuits[-1].source, target)
+        circuit = await joined(sources[number % len(sources)], target)
         circuit.right.credit = False
         circuit.left.write(bytes(2 * INITIAL_WINDOW_BYTES))
         circuits.append(circuit)
@@ -85,7 +87,7 @@ async def test_memory_that_runs_short_keeps_newcomers_out_and_nobody_else(bounde
     scene = Scene(relay, Place("ws", together=False), ssl.create_default_context())
     old = await scene.reserved()
     taken = await asyncio.to_thread(relay.status)
-    limit_mb = (taken["memory_bytes"] >> 20) + ROOM_MB
+    limit_mb = max(LEAST_MEMORY_MB, (taken["memory_bytes"] >> 20) + ROOM_MB)
     await bounded.bound(limit_mb)
     assert (await asyncio.to_thread(relay.status))["memory_limit_bytes"] == limit_mb << 20
 
@@ -115,7 +117,7 @@ async def test_another_bound_holds_at_once(bounded: Bounded) -> None:
     relay = bounded.relay
     scene = Scene(relay, Place("ws", together=False), ssl.create_default_context())
     await stuck(scene)
-    await bounded.bound(128)  # the least that may be set, and less than all that takes
+    await bounded.bound(LEAST_MEMORY_MB)  # less than all that takes
     await bounded.short(True)
     await bounded.bound(0)
     await bounded.short(False)
@@ -127,7 +129,7 @@ async def test_who_watches_memory_may_die_and_it_stays_short(bounded: Bounded) -
     relay = bounded.relay
     scene = Scene(relay, Place("ws", together=False), ssl.create_default_context())
     await stuck(scene)
-    await bounded.bound(128)
+    await bounded.bound(LEAST_MEMORY_MB)
     await bounded.short(True)
     name = relay.workers("admin")[0]["name"]
     await asyncio.to_thread(relay.kill, name)
