@@ -136,6 +136,7 @@ class _Worker:
         access = SimpleNamespace(peer_allowed=lambda peer: len(peer) != 34)
         self.admission = SimpleNamespace(access=access, token_lapsed=lambda peer: None)
         self.held: list[int] = []
+        self.circuits = SimpleNamespace(hold=self._hold, give_back=self.held.remove)
         self.calls = 0
         self.cancelled = 0
 
@@ -145,11 +146,8 @@ class _Worker:
     def reservation_answer(self, peer: bytes, expires_s: float) -> bytes:
         return delimited(HopMessage(type=HopMessage.STATUS, status=Status.OK).SerializeToString())
 
-    def hold_circuit(self, granted: CircuitGranted, source: Any, target: bytes) -> None:
+    def _hold(self, granted: CircuitGranted, source: Any, target: bytes) -> None:
         self.held.append(granted.circuit)
-
-    def free_circuit(self, circuit: int) -> None:
-        self.held.remove(circuit)
 
     def call(self, granted: CircuitGranted, source: bytes, target: bytes, answer: Any) -> Any:
         self.calls += 1
