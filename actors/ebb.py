@@ -1,13 +1,16 @@
 """Memory is given back when many have left.
 
 glibc keeps what connections took among what is still used, and only gives back what lies at the end of its heap; after
-a crowd has gone that is next to nothing. malloc_trim looks through all of it, so it is called when at least half of
-those who were here have left, and never for a few. Nothing here is done a connection or a message.
+a crowd has gone that is next to nothing. malloc_trim looks through all of it. Before that the cycles of those who left
+have to go, which hold most of it until the garbage collector's turn comes: of 9 MiB that 250 rude peers had left, 1
+could be given back without, all with. Both look at everything, so they are called when at least half of those who were
+here have left, and never for a few. Nothing here is done a connection or a message.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable
 from typing import Final
 
@@ -35,4 +38,5 @@ class Ebb:
         self._high = max(self._high, connections)
         if not falls and self._high - connections >= max(FEW, self._high / 2):
             self._high = connections
+            gc.collect()
             self._trim(0)
