@@ -36,10 +36,10 @@ _logger = log.get_logger("admission")
 
 
 class Admission:
-    """The door of one worker. `row` is its own, `rows` those of all listeners, `watchers` of who watches the memory."""
+    """The door of one worker. `rows` of the board are those of all listeners, `watchers` of who watches the memory."""
 
-    def __init__(self, boot: Boot, row: BoardRow, rows: Sequence[BoardRow], watchers: Sequence[BoardRow] = ()) -> None:
-        self._row = row
+    def __init__(self, boot: Boot, board: Board, rows: Sequence[BoardRow], watchers: Sequence[BoardRow] = ()) -> None:
+        self._row = board.row(boot.slot.index)
         self.rows = rows
         self._watchers = watchers
         self._needs_token = True
@@ -47,7 +47,7 @@ class Admission:
         self._left_unsaid = 0
         self._half_open: OrderedDict[int, Peer] = OrderedDict()  # still shaking hands, the oldest first
         self._rates = RateTable(boot.rates_fd)
-        self._blame = Board.attach(boot.board_fd).blame
+        self._blame = board.blame
         self.arrivals = Arrivals(boot.runtime_dir, _say_where)
         self.live_by(boot)
 

@@ -25,11 +25,10 @@ _logger = log.get_logger("worker")
 class CircuitTable:
     """By the numbers that the registry gave: `granted`, those called for included, and `running`, both ends joined."""
 
-    __slots__ = ("_began_s", "_worker", "granted", "running")
+    __slots__ = ("_worker", "granted", "running")
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._began_s: dict[int, float] = {}
         self.granted: dict[int, OwnedCircuit] = {}
         self.running: dict[int, CircuitActor] = {}
 
@@ -63,7 +62,6 @@ class CircuitTable:
         )
         self.running[circuit_id] = circuit
         worker.row.circuits += 1
-        self._began_s[circuit_id] = worker.now_s
         metrics.CIRCUITS_OPENED.inc()
         if _logger.debugs:  # its end is told at info, with all that this says
             _logger.debug("circuit opened", source=source.name, target=peer_id_text(target), address=source.address)
@@ -81,7 +79,8 @@ class CircuitTable:
         worker.row.circuits -= 1
         self.give_back(circuit.id)
         metrics.CIRCUITS_ENDED.labels(end.value).inc()
-        histograms.CIRCUIT_DURATION.observe(worker.row, worker.clock() - self._began_s.pop(circuit.id))
+        lasted_s = worker.clock() - circuit.began_s
+        histograms.CIRCUIT_DURATION.observe(worker.row, lasted_s)
         histograms.CIRCUIT_BYTES.observe(worker.row, circuit.left.bytes + circuit.right.bytes)
         metrics.BYTES_RELAYED.labels("to_target").inc(circuit.left.bytes)
         metrics.BYTES_RELAYED.labels("to_source").inc(circuit.right.bytes)
@@ -90,7 +89,7 @@ class CircuitTable:
             reason=end.value,
             source=peer_id_text(circuit.source),
             target=peer_id_text(circuit.target),
-            duration_s=round(worker.now_s - circuit.began_s, 1),
+            duration_s=round(lasted_s, 1),
             to_target_bytes=circuit.left.bytes,
             to_source_bytes=circuit.right.bytes,
         )

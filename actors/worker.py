@@ -87,7 +87,7 @@ class Worker:
         self.circuits = CircuitTable(self)
         self._next_connection = 1
         watchers = [self.board.row(slot.index) for slot in boot.slots if slot.role == "admin"]
-        self.admission = Admission(boot, self.row, self._all_rows(boot), watchers)
+        self.admission = Admission(boot, self.board, self._all_rows(boot), watchers)
         self._lagging = lagging
         self._tick: asyncio.TimerHandle | None = None
         self._tick_due_s = self.now_s

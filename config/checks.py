@@ -49,7 +49,7 @@ def _check_shares(settings: Settings, given: Mapping[str, Any]) -> None:
 def _check_memory(limits: Limits) -> None:
     if 0 < limits.max_memory_mb < LEAST_MEMORY_MB:
         expected = (
-            f"0 for three quarters of what there is, or at least {LEAST_MEMORY_MB}: the relay itself takes some 90"
+            f"0 for three quarters of what there is, or at least {LEAST_MEMORY_MB}: the relay itself takes some 100"
         )
         raise ConfigError("limits.max_memory_mb", limits.max_memory_mb, expected)
 

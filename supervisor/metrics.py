@@ -149,7 +149,7 @@ def of_settings(limits: Mapping[str, Any], memory_limit_bytes: int, unannounced:
 def _counted(directory: str) -> Iterable[Metric]:
     """The counters of all processes, added up.
 
-    A process creates its file empty and gives it its size a moment later: one without a byte counts nothing yet.
+    A file that is being made (supervisor/counter_files.py) has no byte for a moment: it counts nothing yet.
     """
     files = [str(file) for file in Path(directory).glob("*.db") if file.stat().st_size]
     counted: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]

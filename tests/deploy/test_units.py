@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client, HopRefusedError
+from tests.support.meeting import meet
 from tests.support.ports import free_port
 from tests.support.real_systemd import COMMAND, ENVIRONMENT, RealSystemd
 from tests.support.relay import ROOT
@@ -96,18 +97,6 @@ def units(drop_in: str = "") -> dict[str, str]:
 def start(systemd: RealSystemd, *names: str) -> None:
     said = systemd.control("start", *(names or (UNIT,)))
     assert said == "", said + systemd.read("/run/relay.err")
-
-
-async def meet(address: str) -> None:
-    """Two peers meet through the relay."""
-    target, source = await Client.dial(address), await Client.dial(address)
-    await target.reserve()
-    left = await source.connect(target.peer_id)
-    _, right = await target.called()
-    left.write(b"hello")
-    assert await right.read(5) == b"hello"
-    await source.abort()
-    await target.abort()
 
 
 def test_the_relay_serves_in_its_sandbox_also_below_1024_and_has_one_capability(tmp_path: Path) -> None:

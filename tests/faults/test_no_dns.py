@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.meeting import meet
 from tests.support.relay import RelayProcess
 from tests.support.toolchain import missing, required_program
 
@@ -37,21 +37,10 @@ def test_peers_meet_without_a_name_server_and_the_canary_says_that_it_is_gone(tm
         assert relay.addresses == [f"{NAMED}/p2p/{relay.peer_id}"]
         port = relay.workers("listener")[0]["name"].split("-")[1].split("/")[0]
         address = f"/ip4/127.0.0.1/tcp/{port}/ws/p2p/{relay.peer_id}"
-
-        async def meet() -> None:
-            target, source = await Client.dial(address), await Client.dial(address)
-            await target.reserve()
-            left = await source.connect(target.peer_id)
-            _, right = await target.called()
-            left.write(b"hello")
-            assert await right.read(5) == b"hello"
-            await source.abort()
-            await target.abort()
-
-        asyncio.run(meet())
+        asyncio.run(meet(address))
         found = relay.wait_status(lambda now: now["canary"] and now["canary"]["failures"] >= 2, 60)["canary"]
         assert found["failed_step"] == "resolve"
         assert "canary fails step=resolve" in relay.stderr
         assert relay.reload()["ok"]
-        asyncio.run(meet())
+        asyncio.run(meet(address))
         assert {each["restarts"] for each in relay.status()["workers"]} == {0}

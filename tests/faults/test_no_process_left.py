@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.meeting import meet
 from tests.support.process_limit import ProcessLimit
 from tests.support.relay import RelayProcess
 
@@ -34,18 +34,6 @@ def test_a_relay_without_all_of_its_processes_does_not_start(limit: ProcessLimit
     assert "Traceback" not in told
 
 
-async def echo(relay: RelayProcess, transport: str) -> None:
-    """Two peers meet through the relay."""
-    target, source = await Client.dial(relay.address(transport)), await Client.dial(relay.address(transport))
-    await target.reserve()
-    left = await source.connect(target.peer_id)
-    _, right = await target.called()
-    left.write(b"hello")
-    assert await right.read(5) == b"hello"
-    await source.abort()
-    await target.abort()
-
-
 def test_a_successor_that_cannot_be_started_is_tried_again_and_nobody_else_notices(limit: ProcessLimit) -> None:
     with RelayProcess("supervision.backoff_max_s=0.5", prefix=limit.prefix) as relay:
         assert limit.count() == PROCESSES
@@ -56,9 +44,9 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_nobody_else_notic
         relay.wait_status(lambda _: relay.stderr.count(f'cannot be started name={name} error="{TOLD}"') >= 3)
         status, said = relay.get("/readyz")
         assert (status, name in said) == (503, True)
-        asyncio.run(echo(relay, "ws"))
+        asyncio.run(meet(relay.address("ws")))
         limit.allow(None)
         relay.wait_status(lambda now: all(each["state"] == "ready" for each in now["workers"]))
-        asyncio.run(echo(relay, "tcp"))
+        asyncio.run(meet(relay.address("tcp")))
         after = relay.pids()
         assert {each for each in after if after[each] != before[each]} == {name}

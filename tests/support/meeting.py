@@ -1,13 +1,26 @@
-"""How two foreign peers meet through the relay, talk and leave, with the relay's own counts at every step."""
+"""How two peers meet through the relay, talk and leave: our own, or foreign ones with the relay's own counts."""
 
 from collections.abc import Sequence
 
+from tests.support.client import Client
 from tests.support.peers import Peer
 from tests.support.placement import wait_until_empty
 from tests.support.relay import RelayProcess
 
 # The long one takes several Noise messages and several frames of every layer; the middle one shows that order holds.
 TEXTS = ("hello", "twice", ("long: " + "0123456789abcdef" * 3125)[:50_000])
+
+
+async def meet(address: str) -> None:
+    """Two peers of our own."""
+    target, source = await Client.dial(address), await Client.dial(address)
+    await target.reserve()
+    left = await source.connect(target.peer_id)
+    _, right = await target.called()
+    left.write(b"hello")
+    assert await right.read(5) == b"hello"
+    await source.abort()
+    await target.abort()
 
 
 def meet_and_leave(

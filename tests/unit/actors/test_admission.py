@@ -52,7 +52,7 @@ class Door:
             Boot(slot, self.settings, str(folder), self.board.fd, self.rates.fd, b"s" * 32, (), SLOTS) for slot in SLOTS
         ]
         rows = [self.board.row(0), self.board.row(1)]
-        self.doors = [Admission(boot, row, rows) for boot, row in zip(self.boots, rows, strict=True)]
+        self.doors = [Admission(boot, self.board, rows) for boot in self.boots]
 
     def close(self) -> None:
         os.close(self.board.fd)
@@ -86,7 +86,7 @@ def test_the_oldest_of_too_many_gives_its_place_to_the_newcomer(door: Door) -> N
 
 def test_memory_is_short_when_whoever_watches_it_says_so(door: Door) -> None:
     watcher = Board.create(1).row(0)
-    one = Admission(door.boots[0], door.board.row(0), [door.board.row(0)], [watcher])
+    one = Admission(door.boots[0], door.board, [door.board.row(0)], [watcher])
     assert one.shortage() is None
     watcher.sheds = 1
     assert one.shortage() is Reason.MEMORY_SHORT
