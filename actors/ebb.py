@@ -32,11 +32,14 @@ class Ebb:
         self._trim = trim or _find()
         self._high = self._last = 0
 
-    def look(self, connections: int) -> None:
-        """Give back what the others took, if they are many and no more are leaving."""
+    def look(self, connections: int, *, short: bool = False) -> None:
+        """Give back what the others took, if they are many and no more are leaving.
+
+        While memory is `short` few are worth it too: until it is given back, nobody new is taken.
+        """
         falls, self._last = connections < self._last, connections
         self._high = max(self._high, connections)
-        if not falls and self._high - connections >= max(FEW, self._high / 2):
+        if not falls and self._high - connections >= max(1 if short else FEW, self._high / 2):
             self._high = connections
             gc.collect()
             self._trim(0)

@@ -212,7 +212,7 @@ class Worker:
         self._tick_due_s = now_s + SLOT_S
         self.deadlines.advance(now_s)
         self.lines.report(self.now_s, _say_suppressed)
-        self._ebb.look(len(self.peers))
+        self._ebb.look(len(self.peers), short=self.admission.shortage() is Reason.MEMORY_SHORT)
         self.admission.report()
         if not self._sweep.left and self.admission.a_token_has_ended():
             self._look_at_all()

@@ -49,3 +49,9 @@ def test_the_c_library_of_this_machine_is_asked() -> None:
     ebb = Ebb()
     for connections in (FEW, 0, 0):
         ebb.look(connections)
+
+
+def test_while_memory_is_short_few_are_worth_it_too(ebb: Ebb, given_back: list[int]) -> None:
+    for connections in (20, 1, 1):
+        ebb.look(connections, short=True)
+    assert given_back == [0]
